@@ -1,0 +1,127 @@
+"""The error tree: one class is one reaction.
+
+::
+
+    StreamclustError          base; never raised itself       reaction                       exit
+     + ConfigError            a setting is wrong              do not start                   2
+     + UsageError             a command's arguments are wrong do not start                   2
+     + StateError             the state directory is unusable do not start, touch nothing    1
+     |   + StateLocked        another daemon holds it         do not start                   1
+     |   + StateVersion       written by a newer version      do not start                   1
+     + BadRecord              one record cannot be used       quarantine it, read the next   -
+     + TransientError         it may work later               wait and try the turn again    -
+     |   + SourceUnavailable  the input cannot be read now
+     |   + SinkUnavailable    an output cannot be written now (full disk, broker gone)
+     + DurabilityError        an fsync failed                 exit; the restart re-reads     1
+     + ModelError             a model cannot be used          keep the live model            -
+         + ProfileMismatch    made for another profile
+         + CorruptModel       hash, shape or schema is wrong
+
+A message says where, what would be right, and what came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class StreamclustError(Exception):
+    """Base of every error that streamclust raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One wrong setting: its dotted path, what came, and what would be right."""
+
+    path: str
+    got: str
+    expected: str
+
+    def __str__(self) -> str:
+        """One line, as printed to the operator."""
+        return f"{self.path}: {self.expected} (got {self.got})"
+
+
+class ConfigError(StreamclustError):
+    """Settings are wrong; carries every problem found, not only the first."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(map(str, problems)))
+
+
+class UsageError(StreamclustError):
+    """A command was called with arguments that cannot work."""
+
+
+class StateError(StreamclustError):
+    """The state directory cannot be used; nothing in it was touched."""
+
+
+class StateLocked(StateError):
+    """Another daemon runs on this state directory."""
+
+
+class StateVersion(StateError):
+    """The state directory was written by a newer version than this one."""
+
+
+class Reason(StrEnum):
+    """Why a record was rejected: a closed set, so it can label a metric."""
+
+    TOO_SHORT = "too_short"
+    TOO_LARGE = "too_large"
+    UNKNOWN_FORMAT = "unknown_format"
+    BAD_HEADER = "bad_header"
+    BAD_LENGTH = "bad_length"
+    BAD_COUNT = "bad_count"
+    BAD_RATE = "bad_rate"
+    BAD_TIME = "bad_time"
+    BAD_CODE = "bad_code"
+    BAD_ENCODING = "bad_encoding"
+    BAD_BLOCKETTE = "bad_blockette"
+    BAD_PAYLOAD = "bad_payload"
+    BAD_SAMPLES = "bad_samples"
+    CRC_MISMATCH = "crc_mismatch"
+    FUTURE = "future"
+    TOO_MANY_STREAMS = "too_many_streams"
+    RATE_TOO_LOW = "rate_too_low"
+    UNREADABLE_FILE = "unreadable_file"
+
+
+class BadRecord(StreamclustError):
+    """One record cannot be used; the next one is read."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+
+
+class TransientError(StreamclustError):
+    """It did not work now and nothing was lost; try again."""
+
+
+class SourceUnavailable(TransientError):
+    """The input cannot be read now."""
+
+
+class SinkUnavailable(TransientError):
+    """An output cannot be written now."""
+
+
+class DurabilityError(StreamclustError):
+    """The system could not say that data reached the disk; only a restart is safe."""
+
+
+class ModelError(StreamclustError):
+    """A model cannot be used; the live one stays."""
+
+
+class ProfileMismatch(ModelError):
+    """The model was made with another profile than the configured one."""
+
+
+class CorruptModel(ModelError):
+    """The model's files do not agree with their own hash, shapes or schema."""

@@ -1,0 +1,66 @@
+"""What a turn of the loop did; metrics, log lines, the terminal and tests read the same values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCounts:
+    """Running totals of the window assembler since its start."""
+
+    samples: int = 0
+    windows: int = 0
+    incomplete: int = 0
+    """Windows that can never be made: a gap, a border of a backfill, a missing component."""
+    gaps: int = 0
+    interpolated: int = 0
+    overlaps: int = 0
+    """Samples that came twice, equal."""
+    conflicts: int = 0
+    """Samples that came twice and differed; the first stayed."""
+    late: int = 0
+    """Records that came later than `lateness`."""
+    slips: int = 0
+    """Single samples inserted or left out because a sensor's clock drifts against the grid."""
+    evicted: int = 0
+    """Samples dropped because of a memory limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Seconds spent in each stage of a turn."""
+
+    poll: float = 0.0
+    windows: float = 0.0
+    spectrograms: float = 0.0
+    score: float = 0.0
+    sinks: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReport:
+    """One turn of the loop."""
+
+    records: int = 0
+    nbytes: int = 0
+    skipped: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Reason -> records."""
+    events: int = 0
+    clusters: Counter[str] = field(default_factory=Counter)
+    """Cluster -> windows; windows without one are under ``none``."""
+    flags: Counter[str] = field(default_factory=Counter)
+    novel: int = 0
+    latencies: tuple[float, ...] = ()
+    """Seconds from the poll that brought a window's last sample to its durable event, one a window."""
+    windows: WindowCounts = field(default_factory=WindowCounts)
+    streams: int = 0
+    pending: int = 0
+    """Windows that wait for the first model."""
+    model: int | None = None
+    newest_ns: int | None = None
+    """Event time of the newest sample seen."""
+    times: StageTimes = field(default_factory=StageTimes)
+    ended: bool = False

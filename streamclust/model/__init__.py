@@ -1,0 +1,1 @@
+"""Encoders, clusters and memberships: frozen models and the one inference path."""

@@ -1,0 +1,1 @@
+"""What the daemon shows: HTTP, metrics, logs, the terminal."""

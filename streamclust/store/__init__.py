@@ -1,0 +1,1 @@
+"""What survives a restart: models, results, positions; every durable write goes through here."""

@@ -1,0 +1,1 @@
+"""Fitting of models; the only layer that may import torch and scikit-learn."""
