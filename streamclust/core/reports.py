@@ -26,6 +26,8 @@ class WindowCounts:
     """Single samples inserted or left out because a sensor's clock drifts against the grid."""
     evicted: int = 0
     """Samples dropped because of a memory limit."""
+    ungrouped: int = 0
+    """Records of streams that belong to no configured group."""
 
 
 @dataclass(frozen=True, slots=True)

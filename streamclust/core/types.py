@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntFlag
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -127,8 +127,7 @@ class Window:
     needs: Positions
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One assignment event; `as_dict` is the contract (`streamclust/core/event.schema.json`)."""
 
     window_id: str
@@ -146,7 +145,7 @@ class Event:
     peak: float | None
     rms: float | None
     gap_fraction: float
-    flags: tuple[str, ...] = field(default_factory=tuple)
+    flags: tuple[str, ...] = ()
     processed_at_ns: int = 0
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,0 +1,41 @@
+# The targets are exactly what CI runs; `make run` and `make test` need only Python 3.11 to 3.13, make and a C library.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test check bench fuzz install clean
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "streamclust needs Python 3.11 to 3.13: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[train,parquet,dev]'
+	touch $@
+
+install: $(STAMP)
+
+# Real recordings through the daemon, as a live table in a terminal.
+run: $(STAMP)
+	$(BIN)/streamclust demo
+
+# All that CI runs.
+test: check
+	$(BIN)/python -m pytest -q
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Speed, with medians and ratios against the naive way; not part of the tests.
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run.py
+
+# A million hostile records.
+fuzz: $(STAMP)
+	STREAMCLUST_FUZZ_MUTANTS=1000000 $(BIN)/python -m pytest -q -s tests/signal/test_mseed_fuzz.py
+
+clean:
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

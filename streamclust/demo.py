@@ -1,0 +1,304 @@
+"""`streamclust demo`: real recordings through the daemon, accelerated, and where to look at the results."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from rich.console import Console
+
+from streamclust import config, daemon
+from streamclust.core.clock import Clock, SystemClock
+from streamclust.core.errors import UsageError
+from streamclust.core.profiles import PROFILES
+from streamclust.core.specs import Config, FilesSource
+from streamclust.core.types import NS, Positions, Record
+from streamclust.serve.terminal import Dashboard
+from streamclust.store.models import ModelStore
+from streamclust.store.results import DATABASE, ClusterSummary, open_readonly
+from streamclust.store.state import StateDir
+from streamclust.stream.archive import ArchiveSource
+
+MARK = ".streamclust-demo"
+"""A file that only a demo puts into its directory; without it nothing is deleted."""
+SECONDS = 30.0
+"""How long it takes on a terminal when nothing is said."""
+CLUSTERS = 6
+LEAST_WINDOWS = 4 * CLUSTERS
+"""Fewer windows than this make no clusters."""
+NEARBY = Path("../shared/data/seismic")
+NEARBY_FILES = "rutford_icestream_*.mseed"
+OBSPY_FILES = ("signal/tests/data/ref_STS2", "signal/tests/data/ref_unknown", "io/mseed/tests/data/gaps.mseed")
+"""Of the recordings that obspy brings along those at 200 Hz: two seismometers side by side for an hour, and one with gaps."""
+
+
+class Recordings(NamedTuple):
+    """What is played."""
+
+    title: str
+    paths: tuple[str, ...]
+
+
+class Survey(NamedTuple):
+    """What the recordings are like."""
+
+    streams: int
+    rate_hz: float
+    """The rate of most of the signal."""
+    span_seconds: float
+    """From the first sample to the last."""
+    stream_seconds: Mapping[str, float]
+    """Seconds of signal of each stream."""
+
+
+class _Nowhere:
+    """Positions of a look at the recordings: none, and none are kept."""
+
+    def positions(self) -> Positions:
+        return {}
+
+    def save_positions(self, positions: Positions) -> None:
+        """Forget them."""
+
+
+def run_demo(state: Path, data: Path | None, seconds: float | None, plain: bool) -> int:
+    """Play recordings through the daemon and say what came of it; return the exit code.
+
+    Parameters
+    ----------
+    state
+        Directory of the demo, made anew each time.
+    data
+        A recording, or a directory of them; None takes what is at hand.
+    seconds
+        How long it should take. None is `SECONDS` on a terminal, else as fast as it goes.
+    plain
+        Lines even on a terminal.
+
+    Raises
+    ------
+    UsageError
+        `state` is something else than an earlier demo; or `data` has nothing to make windows of.
+    StateLocked
+        Another demo runs in `state`.
+    """
+    clock = SystemClock()
+    console = Console(stderr=True, force_terminal=False if plain else None)
+    recordings = find(data)
+    seen = survey(recordings.paths, clock)
+    if seconds is None and console.is_terminal:
+        seconds = SECONDS
+    settings = settings_for(recordings, seen, state, seconds)
+    _say(_opening(recordings, seen, settings))
+    prepare(state, settings)
+    loaded = config.load(state / "config.yaml", {}).config
+    with ExitStack() as stack:
+        dashboard = stack.enter_context(Dashboard(clock, console))
+        code = daemon.run(loaded, clock=clock, watch=dashboard.update)
+    _say(closing(state, loaded))
+    return code
+
+
+def find(data: Path | None) -> Recordings:
+    """Return the recordings to play: those given, those nearby, or those that obspy brings along.
+
+    Raises
+    ------
+    UsageError
+        There are none.
+    """
+    if data is not None:
+        if not data.exists():
+            raise UsageError(f"--data: must be a file or a directory (got {data})")
+        return Recordings(str(data), (str(data.resolve()),))
+    nearby = sorted(NEARBY.glob(NEARBY_FILES))
+    if nearby:
+        return Recordings("Rutford Ice Stream, Antarctica", tuple(str(path.resolve()) for path in nearby))
+    spec = importlib.util.find_spec("obspy")
+    roots = list(spec.submodule_search_locations or ()) if spec else []
+    found = tuple(str(Path(root, name)) for root in roots for name in OBSPY_FILES if Path(root, name).is_file())
+    if not found:
+        raise UsageError("obspy came without its recordings here; give one with --data FILE")
+    return Recordings("recordings that come with obspy", found)
+
+
+def survey(paths: tuple[str, ...], clock: Clock) -> Survey:
+    """Read the recordings once from end to end.
+
+    Raises
+    ------
+    UsageError
+        There is no signal in them.
+    """
+    source = ArchiveSource(FilesSource(type="files", paths=list(paths)), _Nowhere(), clock)
+    streams: defaultdict[str, float] = defaultdict(float)
+    rates: defaultdict[float, float] = defaultdict(float)
+    starts: list[int] = []
+    ends: list[int] = []
+    try:
+        ended = False
+        while not ended:
+            polled = source.poll(4096, 0.0)
+            for record in polled.records:
+                length = _seconds(record)
+                streams[record.stream] += length
+                rates[record.rate_hz] += length
+                starts.append(record.start_ns)
+                ends.append(record.start_ns + round(length * NS))
+            ended = polled.ended
+    finally:
+        source.close()
+    if not starts:
+        raise UsageError(f"no signal can be read from {', '.join(paths)}")
+    return Survey(len(streams), max(rates, key=lambda r: rates[r]), (max(ends) - min(starts)) / NS, dict(streams))
+
+
+def _seconds(record: Record) -> float:
+    return len(record.samples) / record.rate_hz
+
+
+def profile_for(rate_hz: float) -> str:
+    """Return the built-in profile with the highest rate that the recordings have.
+
+    >>> profile_for(200.0), profile_for(99.9)
+    ('icequake', 'seismic')
+
+    Raises
+    ------
+    UsageError
+        They are slower than every profile.
+    """
+    fitting = [name for name, values in PROFILES.items() if values["rate_hz"] <= 1.01 * rate_hz]
+    if not fitting:
+        least = min(values["rate_hz"] for values in PROFILES.values())
+        raise UsageError(f"the recordings must have at least {least:g} samples a second (got {rate_hz:g})")
+    return max(fitting, key=lambda name: PROFILES[name]["rate_hz"])
+
+
+def settings_for(recordings: Recordings, seen: Survey, state: Path, seconds: float | None) -> dict[str, Any]:
+    """Return the configuration of the demo, as it is written to its ``config.yaml``.
+
+    Raises
+    ------
+    UsageError
+        The recordings are too slow or too short for any profile.
+    """
+    name = profile_for(seen.rate_hz)
+    window, hop = PROFILES[name]["window_seconds"], PROFILES[name]["hop_seconds"]
+    windows = sum(max(0, int((length - window) / hop)) for length in seen.stream_seconds.values())
+    if windows < LEAST_WINDOWS:
+        raise UsageError(
+            f"the recordings must give at least {LEAST_WINDOWS} windows of {window:g} s, "
+            f"profile {name} (got {windows}); take longer ones"
+        )
+    return {
+        "state": {"dir": str(state.resolve() / "state")},
+        "source": {
+            "type": "files",
+            "paths": list(recordings.paths),
+            "speed": "max" if seconds is None else seen.span_seconds / seconds,
+        },
+        "profile": {"name": name},
+        "model": {"clusters": CLUSTERS, "min_windows": max(LEAST_WINDOWS // 2, min(1024, windows // 8))},
+        "sinks": [{"type": "sqlite"}, {"type": "jsonl"}],
+        "http": {"enabled": False},
+        "log": {"level": "error"},
+    }
+
+
+def prepare(state: Path, settings: Mapping[str, Any]) -> None:
+    """Make the demo's directory anew and write its configuration.
+
+    Raises
+    ------
+    UsageError
+        There is something else in the directory.
+    StateLocked
+        Another demo runs there.
+    """
+    if state.exists() and not (state / MARK).is_file() and (not state.is_dir() or any(state.iterdir())):
+        raise UsageError(f"--state: must be new, empty, or the directory of an earlier demo (got {state})")
+    state.mkdir(parents=True, exist_ok=True)
+    (state / MARK).touch()
+    inner = state / "state"
+    if inner.exists():
+        with StateDir.open(inner):
+            shutil.rmtree(inner)
+    (state / "config.yaml").write_text(yaml.safe_dump(dict(settings), sort_keys=False), encoding="utf-8")
+
+
+def _opening(recordings: Recordings, seen: Survey, settings: Mapping[str, Any]) -> str:
+    speed = settings["source"]["speed"]
+    pace = "as fast as it goes" if speed == "max" else f"{speed:.3g} times as fast as they were recorded"
+    return (
+        f"{recordings.title}: {len(recordings.paths)} paths, {seen.streams} streams, mostly {seen.rate_hz:g} Hz, "
+        f"{sum(seen.stream_seconds.values()) / 3600:.1f} h of signal, profile {settings['profile']['name']}, {pace}"
+    )
+
+
+def closing(state: Path, settings: Config) -> str:
+    """Return the text after the end: how many windows, the clusters, and how to look at them."""
+    inner = Path(settings.state.dir)
+    reader = open_readonly(inner / DATABASE)
+    try:
+        total, clusters = reader.counts()["assignments"], reader.clusters()
+    finally:
+        reader.close()
+    version = ModelStore(inner / "models").current()
+    here = state / "state"
+    files = sorted((here / "events").glob("*.jsonl"))
+    table = _table(total, clusters) if version is not None else "There were too few for a model."
+    lines = [f"\n{total:,} windows.", table, f"\nin SQLite      {here / DATABASE}"]
+    lines += [f"as JSON lines  {files[0]}"] if files else []
+    return "\n".join([*lines, "\nLook at them:", *(f"  {line}" for line in _commands(state, version, files))])
+
+
+def _table(total: int, clusters: list[ClusterSummary]) -> str:
+    """Lay out one line a cluster, the largest first."""
+    rows = [(c.cluster, c.windows) for c in sorted(clusters, key=lambda c: -c.windows)]
+    if (rest := total - sum(count for _, count in rows)) > 0:
+        rows.append(("none", rest))
+    lines = [f"{name:<8} {count:>8,}  {100 * count / total:5.1f} %" for name, count in rows]
+    return "\n".join(["cluster   windows    share", *lines])
+
+
+def _commands(state: Path, version: int | None, files: list[Path]) -> list[str]:
+    """Return shell lines that show the results, as they work from the current directory."""
+    database = str(state / "state" / DATABASE)
+    sql = "SELECT stream, cluster, COUNT(*) FROM assignments GROUP BY 1, 2"
+    one_line = f'import sqlite3; [print(*row) for row in sqlite3.connect({database!r}).execute("{sql}")]'
+    lines = [f"{shlex.quote(_python())} -c {shlex.quote(one_line)}"]
+    if version is not None:
+        lines.append(f"{_program()} models show {version} -c {shlex.quote(str(state / 'config.yaml'))}")
+    if files:
+        lines.append(f"head -n 1 {shlex.quote(str(files[0]))}")
+    return lines
+
+
+def _python() -> str:
+    return "python3" if shutil.which("python3") else sys.executable
+
+
+def _program() -> str:
+    """Return how streamclust is called here."""
+    if shutil.which("streamclust"):
+        return "streamclust"
+    here = Path(sys.argv[0])
+    if here.name == "streamclust":
+        return shlex.quote(str(here))
+    return f"{shlex.quote(sys.executable)} -m streamclust"
+
+
+def _say(text: str) -> None:
+    """One text to standard output; what the terminal cannot show is escaped."""
+    encoding = sys.stdout.encoding or "ascii"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,105 @@
+"""The formulas of deep embedded clustering: membership, target and divergence; no other file holds them.
+
+Xie, Girshick, Farhadi (2016): Unsupervised Deep Embedding for Clustering Analysis, ICML 33.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamclust.core.types import F32, F64
+
+
+def squared_distances(z: F32 | F64, centroids: F32 | F64) -> F64:
+    """Squared Euclidean distances, shape (N, K), by differences: exact zeros stay zero.
+
+    Parameters
+    ----------
+    z
+        Embeddings, shape (N, D).
+    centroids
+        Shape (K, D).
+    """
+    points, centres = np.asarray(z, np.float64), np.asarray(centroids, np.float64)
+    out = np.empty((len(points), len(centres)))
+    for k, centre in enumerate(centres):
+        difference = points - centre
+        out[:, k] = np.einsum("nd,nd->n", difference, difference)
+    return out
+
+
+def membership_of_distances(d2: F64, dof: float = 1.0) -> F64:
+    """Student-t membership of squared distances (Xie 2016, eq. 1); rows sum to 1.
+
+    Computed by logarithms, so that a window infinitely far in practice still gets a finite row.
+
+    Parameters
+    ----------
+    d2
+        Squared distances to the centroids, shape (N, K), finite, >= 0.
+    dof
+        Degrees of freedom (alpha in the paper), > 0.
+    """
+    log_kernel = -0.5 * (dof + 1.0) * np.log1p(d2 / dof)
+    kernel = np.exp(log_kernel - log_kernel.max(axis=1, keepdims=True))
+    return np.asarray(kernel / kernel.sum(axis=1, keepdims=True), np.float64)
+
+
+def membership(z: F32 | F64, centroids: F32 | F64, dof: float = 1.0) -> F64:
+    """Soft assignment q (Xie 2016, eq. 1).
+
+    q_ij = (1 + |z_i - mu_j|^2 / dof)^(-(dof + 1) / 2), divided by the sum over j.
+
+    Parameters
+    ----------
+    z
+        Embeddings, shape (N, D).
+    centroids
+        Shape (K, D).
+    dof
+        Degrees of freedom (alpha in the paper), > 0; the paper uses 1.
+
+    Returns
+    -------
+    Shape (N, K), rows sum to 1.
+    """
+    return membership_of_distances(squared_distances(z, centroids), dof)
+
+
+def target(q: F64) -> F64:
+    """Sharpened membership p that the encoder is pulled towards (Xie 2016, eq. 3).
+
+    p_ij = (q_ij^2 / f_j), divided by the sum over j, with f_j = sum_i q_ij.
+
+    The cluster frequency f is a sum over *the rows given*: pass the whole buffer, not a
+    mini-batch, or every batch gets its own target. A cluster without any membership stays so.
+
+    Parameters
+    ----------
+    q
+        Membership of the whole buffer, shape (N, K), rows sum to 1.
+
+    Returns
+    -------
+    Shape (N, K), rows sum to 1.
+    """
+    frequency = q.sum(axis=0)
+    weight = np.divide(1.0, frequency, out=np.zeros_like(frequency), where=frequency > 0)
+    sharpened = np.square(q) * weight
+    return np.asarray(sharpened / sharpened.sum(axis=1, keepdims=True), np.float64)
+
+
+def kl(p: F64, q: F64) -> float:
+    """Kullback-Leibler divergence KL(P || Q) = sum_i sum_j p_ij log(p_ij / q_ij) (Xie 2016, eq. 2).
+
+    A sum over rows, not a mean; 0 log 0 is 0; infinite where q is 0 and p is not.
+
+    Parameters
+    ----------
+    p, q
+        Target and membership, both of shape (N, K), rows sum to 1.
+    """
+    used = p > 0
+    if np.any(q[used] == 0):
+        return float("inf")
+    return float(np.sum(p[used] * np.log(p[used] / q[used])))

@@ -1,0 +1,1 @@
+"""One clustering method a file: spectrograms in, a Bundle out."""

@@ -1,0 +1,349 @@
+"""The windows of one stream: records in any order in, complete windows out, each once.
+
+Rules (positions in samples; the phase is a record's own time less the grid's, see `grid`):
+
+- two runs whose times meet within half a sample are one run; a hole or an overlap of a single grid
+  index between them is the drift of the sensor's clock (a *slip*): the hole is filled with the mean
+  of its neighbours, of the overlap the earlier run's sample stays;
+- what is there already stays; the same samples again are counted as overlaps, different ones as
+  conflicts, and no window spans the place where contradicting runs meet;
+- a hole of at most `max_gap` is interpolated, once no data within `lateness` can fill it any more;
+- everything else ends the segment, and no window spans its end.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from streamclust.core.types import Flag, Record, Samples
+from streamclust.signal.grid import Geometry, index_at
+from streamclust.signal.segments import Segment
+
+LATE_SEGMENTS = 8
+"""Unfinished runs of a backfill that are kept for one stream; the one left alone longest goes first."""
+EMITTED_RUNS = 256
+"""Runs of window numbers remembered as emitted for one stream; the oldest is forgotten first."""
+EMPTY = np.empty(0, dtype=np.int32)
+
+
+class Cut(NamedTuple):
+    """A complete window: its number, samples with margins, and what is known about them."""
+
+    number: int
+    samples: Samples
+    flags: Flag
+    filled: int
+    needs: dict[str, int]
+
+
+class _New(NamedTuple):
+    """A part [begin, end) of a record that is not there yet, and how it meets its neighbours."""
+
+    begin: int
+    end: int
+    sealed: bool
+    """It contradicts what lies before it."""
+    slips_before: bool
+    """Its first grid index was left to the run before it."""
+    slips_after: bool
+    """Its last grid index replaced the first one of the run after it."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Running totals; the fields are those of `core.reports.WindowCounts`."""
+
+    samples: int = 0
+    windows: int = 0
+    incomplete: int = 0
+    gaps: int = 0
+    interpolated: int = 0
+    overlaps: int = 0
+    conflicts: int = 0
+    late: int = 0
+    slips: int = 0
+    evicted: int = 0
+
+
+class StreamAssembler:
+    """Lays the records of one stream with one nominal rate on the grid and cuts windows from them.
+
+    Parameters
+    ----------
+    geometry
+        Which samples make window n.
+    lateness, max_gap, limit
+        In samples; `limit` bounds what is held beyond one window and `lateness`.
+    counts
+        Shared running totals.
+    """
+
+    __slots__ = ("_emitted", "_geometry", "_lateness", "_limit", "_max_gap", "_segments", "counts", "newest")
+
+    def __init__(self, geometry: Geometry, lateness: int, max_gap: int, limit: int, counts: Counts) -> None:
+        self._geometry = geometry
+        self._lateness = lateness
+        self._max_gap = max_gap
+        self._limit = limit + lateness + 2 * (geometry.length + geometry.left + geometry.right)
+        self._segments: list[Segment] = []
+        self._emitted = _Numbers()
+        self.counts = counts
+        self.newest: int | None = None
+        """Index after the newest sample seen."""
+
+    def push(self, record: Record, now: float) -> list[Cut]:
+        """Take a record; return the windows that it completes, lowest number first. `now` is monotonic seconds."""
+        rate = self._geometry.rate
+        begin, phase0 = index_at(record.start_ns, rate)
+        size = len(record.samples)
+        end = begin + size
+        phase1 = phase0 + size * (float(rate) / record.rate_hz - 1)
+        self.counts.samples += size
+        newest = self.newest
+        if newest is None or end > newest:
+            self.newest = end
+        if self._segments:
+            tail = self._segments[-1]
+            if begin == tail.end and abs(phase0 - tail.phase1) < 0.5:
+                tail.append(record, record.samples, phase1)
+                tail.touched = now
+                return self._cut([tail]) if len(self._segments) == 1 else self._settled([tail])
+        late = newest is not None and end < newest - self._lateness
+        self.counts.late += late
+        return self._settled(self._insert(record, begin, (phase0, phase1), late, now))
+
+    def finish(self) -> list[Cut]:
+        """Nothing more will come: decide about every gap. For the end of bounded sources only."""
+        return self._settled([], finished=True)
+
+    def needs(self, idle_since: float) -> Iterator[dict[str, int]]:
+        """Yield what unfinished windows still need; segments untouched since `idle_since` need nothing."""
+        for segment in self._segments:
+            if segment.touched > idle_since and len(segment):
+                yield segment.needs(segment.start, segment.end)
+
+    def shrink(self, idle_since: float) -> None:
+        """Give back spare memory of segments untouched since `idle_since`; no sample is lost."""
+        for segment in self._segments:
+            if segment.touched <= idle_since:
+                segment.shrink()
+
+    @property
+    def held(self) -> int:
+        """Samples held in memory."""
+        return sum(map(len, self._segments))
+
+    def _insert(self, record: Record, begin: int, phases: tuple[float, float], late: bool, now: float) -> list[Segment]:
+        """Add what is new of a record as segments, joined to their neighbours; return those that grew."""
+        phase0, phase1 = phases
+        size = len(record.samples)
+        touched = []
+        drift = (phase1 - phase0) / size
+        for new in self._uncovered(record, begin, phases):
+            part = record.samples[new.begin - begin : new.end - begin]
+            starts, ends = (phase0 + (index - begin) * drift for index in (new.begin, new.end))
+            piece = Segment(record, new.begin, part, starts - new.slips_before, ends + new.slips_after)
+            piece.touched, piece.late, piece.sealed = now, late, new.sealed
+            touched.append(self._place(piece))
+        return touched
+
+    def _uncovered(self, record: Record, begin: int, phases: tuple[float, float]) -> Iterator[_New]:
+        """Yield the parts of a record that are not there yet, in order."""
+        end = begin + len(record.samples)
+        low, sealed, slips_before = begin, False, False
+        for segment in list(self._segments):
+            if segment.end <= low:
+                continue
+            if segment.origin >= end:
+                break
+            first, last = max(low, segment.origin), min(end, segment.end)
+            single = last - first == 1
+            after = single and first == begin and _meet(segment.end, segment.phase1, begin, phases[0])
+            before = single and last == end and _meet(end, phases[1], segment.origin, segment.phase0)
+            different = False
+            if after or before:
+                self.counts.slips += 1
+                if before and segment.start == segment.origin:
+                    segment.get(first, last)[:] = record.samples[-1]
+            else:
+                different = self._compare(segment, record, begin, first, last)
+            if low < first:
+                segment.sealed = segment.sealed or different
+                yield _New(low, first, sealed, slips_before, before)
+            low, sealed, slips_before = last, different, after
+        if low < end:
+            yield _New(low, end, sealed, slips_before, slips_after=False)
+
+    def _compare(self, segment: Segment, record: Record, begin: int, first: int, last: int) -> bool:
+        """Count samples that came again; return True when they differ from the first ones."""
+        held = max(first, segment.start)
+        again = record.samples[held - begin : last - begin]
+        different = 0
+        if held < last:
+            there = segment.get(held, last)
+            different = int(np.count_nonzero((there != again) & ~(np.isnan(there) & np.isnan(again))))
+        self.counts.conflicts += different
+        self.counts.overlaps += last - first - different
+        return different > 0
+
+    def _place(self, piece: Segment) -> Segment:
+        """Put a new segment among the others and join it to those that it meets; return the one it is part of."""
+        at = bisect_right(self._segments, piece.origin, key=_origin)
+        self._segments.insert(at, piece)
+        piece.next_number = self._geometry.number_from(piece.start)
+        if at > 0 and self._joined(at - 1):
+            at -= 1
+        if at + 1 < len(self._segments):
+            self._joined(at)
+        return self._segments[at]
+
+    def _joined(self, at: int) -> bool:
+        """Join segments `at` and `at + 1` when their times meet."""
+        left, right = self._segments[at], self._segments[at + 1]
+        gap = right.origin - left.end
+        if right.sealed or right.start != right.origin or abs(gap) > 1:
+            return False
+        if not _meet(left.end, left.phase1, right.origin, right.phase0):
+            return False
+        fill: Samples = EMPTY
+        if gap == 1:
+            self.counts.slips += 1
+            fill = _between(left, right, 1)
+        self._merge(at, fill, Flag.NONE)
+        return True
+
+    def _merge(self, at: int, fill: Samples, flag: Flag) -> None:
+        left, right = self._segments[at], self._segments.pop(at + 1)
+        left.join(right, fill, flag)
+        left.next_number = min(left.next_number, right.next_number)
+
+    def _settled(self, grown: list[Segment], *, finished: bool = False) -> list[Cut]:
+        """Decide what lateness has made final, then cut."""
+        if self.newest is None:
+            return []
+        horizon = self.newest + self._max_gap if finished else self.newest - self._lateness
+        at = 0
+        while at + 1 < len(self._segments):
+            if not self._bridged(at, horizon, grown):
+                at += 1
+        live = [segment for segment in grown if segment in self._segments]
+        cuts = self._cut(sorted(live, key=_origin))
+        self._retire(horizon - self._max_gap)
+        return cuts
+
+    def _bridged(self, at: int, horizon: int, grown: list[Segment]) -> bool:
+        """Interpolate the gap after segment `at` when it is short and can no longer be filled."""
+        left, right = self._segments[at], self._segments[at + 1]
+        gap = right.origin - left.end
+        if not 0 < gap <= self._max_gap or right.origin > horizon or right.sealed or right.start != right.origin:
+            return False
+        self.counts.interpolated += gap
+        self._merge(at, _between(left, right, gap), Flag.INTERPOLATED)
+        grown.append(left)
+        return True
+
+    def _retire(self, horizon: int) -> None:
+        """Drop segments that nothing can complete any more, and what exceeds the memory limit."""
+        last = self._segments[-1] if self._segments else None
+        late = sorted((s for s in self._segments if s.late and s is not last), key=lambda s: s.touched)
+        gone = set(map(id, late[: max(0, len(late) - LATE_SEGMENTS)]))
+        for segment in self._segments:
+            if segment is not last and not segment.late and segment.end < horizon:
+                gone.add(id(segment))
+                self.counts.gaps += 1
+        for segment in [s for s in self._segments if id(s) in gone]:
+            self._drop(segment)
+        while self.held > self._limit and len(self._segments) > 1:
+            self.counts.evicted += len(self._segments[0])
+            self._drop(self._segments[0])
+
+    def _drop(self, segment: Segment) -> None:
+        number = segment.next_number
+        while self._geometry.first(number) < segment.end:
+            self.counts.incomplete += number not in self._emitted
+            number += 1
+        self._segments.remove(segment)
+
+    def _cut(self, segments: list[Segment]) -> list[Cut]:
+        """Cut every complete window of these segments that was not cut before."""
+        cuts: list[Cut] = []
+        geometry = self._geometry
+        for segment in segments:
+            number = segment.next_number
+            first = geometry.first(number)
+            while first + geometry.length + geometry.right <= segment.end:
+                if first - geometry.left >= segment.start and self._emitted.add(number):
+                    cuts.append(self._window(segment, number, first))
+                number += 1
+                first = geometry.first(number)
+            if number != segment.next_number:
+                segment.next_number = number
+            self._release(segment, first - geometry.left)
+        self.counts.windows += len(cuts)
+        return cuts
+
+    def _release(self, segment: Segment, needed: int) -> None:
+        """Trim, unless data within lateness may still be joined before the segment's origin."""
+        if segment.late or self.newest is None or segment.origin < self.newest - self._lateness:
+            segment.trim(needed)
+
+    def _window(self, segment: Segment, number: int, first: int) -> Cut:
+        geometry = self._geometry
+        low, high = first - geometry.left, first + geometry.length + geometry.right
+        samples = segment.get(low, high).copy()
+        flags, filled = segment.flags(first, first + geometry.length) if segment.spans else (Flag.NONE, 0)
+        return Cut(number, samples, flags, filled, segment.needs(low, high))
+
+
+def _origin(segment: Segment) -> int:
+    return segment.origin
+
+
+def _meet(end: int, phase1: float, begin: int, phase0: float) -> bool:
+    """Return True when a run that begins follows at once, to half a sample, on a run that ended."""
+    return abs(begin - end + phase0 - phase1) < 0.5
+
+
+def _between(left: Segment, right: Segment, count: int) -> Samples:
+    """Interpolate linearly between two segments."""
+    before, after = left.get(left.end - 1, left.end), right.get(right.start, right.start + 1)
+    line = np.linspace(float(before[0]), float(after[0]), count + 2)[1:-1]
+    filled: Any = (np.rint(line) if np.issubdtype(before.dtype, np.integer) else line).astype(before.dtype)
+    return cast("Samples", filled)
+
+
+class _Numbers:
+    """A set of window numbers as sorted runs; adding the next number is O(1)."""
+
+    __slots__ = ("_highs", "_lows")
+
+    def __init__(self) -> None:
+        self._lows: list[int] = []
+        self._highs: list[int] = []
+
+    def __contains__(self, number: int) -> bool:
+        at = bisect_right(self._lows, number) - 1
+        return at >= 0 and number <= self._highs[at]
+
+    def add(self, number: int) -> bool:
+        """Add; return False when it was there."""
+        if self._highs and number == self._highs[-1] + 1:
+            self._highs[-1] = number
+            return True
+        if number in self:
+            return False
+        at = bisect_right(self._lows, number)
+        self._lows.insert(at, number)
+        self._highs.insert(at, number)
+        if at + 1 < len(self._lows) and self._lows[at + 1] == number + 1:
+            del self._lows[at + 1], self._highs[at]
+        if at > 0 and self._highs[at - 1] == number - 1:
+            del self._lows[at], self._highs[at - 1]
+        if len(self._lows) > EMITTED_RUNS:
+            del self._lows[0], self._highs[0]
+        return True

@@ -1,0 +1,265 @@
+"""Records of many streams in, windows of streams and groups out; bounded, and the same in every replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from streamclust.core.errors import Reason
+from streamclust.core.reports import WindowCounts
+from streamclust.core.specs import ProfileSpec, WindowsSpec
+from streamclust.core.types import NS, Flag, Record, Reject, Samples, Window, iso
+from streamclust.signal import process, triggers
+from streamclust.signal.assemble import Counts, Cut, StreamAssembler
+from streamclust.signal.grid import Geometry, nominal_rate, samples_in, time_at, window_id
+from streamclust.signal.groups import Gathered, Gatherer, Grouping, Member
+
+
+class _Stream(NamedTuple):
+    """A stream with one nominal rate: where it belongs and its windows."""
+
+    member: Member
+    rate: Fraction
+    assembler: StreamAssembler
+
+
+class Windows:
+    """The state of all streams between records and windows. Single-threaded.
+
+    Parameters
+    ----------
+    profile
+        Window, hop and margins.
+    spec
+        Grid or triggered, groups, gaps, lateness and limits.
+    """
+
+    def __init__(self, profile: ProfileSpec, spec: WindowsSpec) -> None:
+        self._profile = profile
+        self._spec = spec
+        self._grouping = Grouping(spec)
+        hop_ns = self._hop_ns
+        self._gatherer = Gatherer(self._grouping, -(-round(spec.lateness * NS) // hop_ns))
+        self._streams: dict[tuple[str, float], _Stream | Reason | None] = {}
+        self._names: set[str] = set()
+        self._geometries: dict[Fraction, Geometry] = {}
+        self._assemblers: dict[tuple[str, Fraction], StreamAssembler] = {}
+        self._counts = Counts()
+        self._partial_dropped = 0
+        self._ungrouped = 0
+        self.newest_ns: int | None = None
+        """Event time after the newest sample seen."""
+
+    @property
+    def streams(self) -> int:
+        """Streams known."""
+        return len(self._names)
+
+    @property
+    def counts(self) -> WindowCounts:
+        """Running totals."""
+        counts = self._counts
+        names = (name for name in WindowCounts.__dataclass_fields__ if name not in {"incomplete", "ungrouped"})
+        return WindowCounts(
+            **{name: getattr(counts, name) for name in names},
+            incomplete=counts.incomplete + self._partial_dropped + self._gatherer.too_late,
+            ungrouped=self._ungrouped,
+        )
+
+    def push(self, records: Sequence[Record], now_ns: int, now: float) -> tuple[list[Window], list[Reject]]:
+        """Take records in the order of the source; return complete windows and the records that cannot be used.
+
+        Parameters
+        ----------
+        now_ns
+            Wall clock, only to tell data from the future.
+        now
+            Monotonic seconds, only to tell idle streams.
+        """
+        windows: list[Window] = []
+        rejects: list[Reject] = []
+        limit_ns = now_ns + round(self._spec.future_limit * NS)
+        for record in records:
+            if record.start_ns > limit_ns:
+                rejects.append(
+                    _reject(record, Reason.FUTURE, f"starts at {iso(record.start_ns)}, now is {iso(now_ns)}")
+                )
+                continue
+            key = (record.stream, record.rate_hz)
+            stream = self._streams[key] if key in self._streams else self._admit(record)
+            if isinstance(stream, Reason):
+                rejects.append(_reject(record, stream, self._why(record, stream)))
+            elif stream is None:
+                self._ungrouped += 1
+            else:
+                cuts = stream.assembler.push(record, now)
+                if cuts:
+                    windows += self._emitted(stream, cuts, now)
+                self._advance(record)
+        return windows, rejects
+
+    def finish(self) -> list[Window]:
+        """Decide about every gap and every missing component: a bounded source has ended."""
+        windows: list[Window] = []
+        for stream in list(self._streams.values()):
+            if isinstance(stream, _Stream):
+                windows += self._emitted(stream, stream.assembler.finish(), 0.0)
+        return windows + self._windows(self._gatherer.finish())
+
+    def needs(self, idle_since: float) -> Iterator[dict[str, int]]:
+        """Yield partition -> offset of all that unfinished windows need.
+
+        What was last touched at `idle_since` (monotonic seconds) or before no longer counts:
+        timers may change what is committed, never what is emitted.
+        """
+        for assembler in self._assemblers.values():
+            yield from assembler.needs(idle_since)
+        yield from self._gatherer.needs(idle_since)
+
+    def shrink(self, idle_since: float) -> None:
+        """Give back the spare memory of idle streams; their unfinished samples stay."""
+        for assembler in self._assemblers.values():
+            assembler.shrink(idle_since)
+
+    @property
+    def _hop_ns(self) -> int:
+        if self._spec.mode == "triggered":
+            return round(self._spec.trigger.block_seconds * NS)
+        return self._profile.hop_ns
+
+    def _advance(self, record: Record) -> None:
+        end_ns = record.start_ns + round(len(record.samples) / record.rate_hz * NS)
+        if self.newest_ns is None or end_ns > self.newest_ns:
+            self.newest_ns = end_ns
+
+    def _admit(self, record: Record) -> _Stream | Reason | None:
+        """Look at a new stream, or a known one with a new rate."""
+        rate = nominal_rate(record.rate_hz)
+        member = self._grouping.member(record.stream)
+        stream: _Stream | Reason | None = None
+        if record.stream not in self._names and len(self._names) >= self._spec.max_streams:
+            return Reason.TOO_MANY_STREAMS
+        if member is not None and process.ratio(self._profile, rate) is None:
+            stream = Reason.RATE_TOO_LOW
+        elif member is not None:
+            self._names.add(record.stream)
+            key = (record.stream, rate)
+            if key not in self._assemblers:
+                self._assemblers[key] = self._assembler(rate)
+            stream = _Stream(member, rate, self._assemblers[key])
+        if len(self._streams) < 4 * self._spec.max_streams:
+            self._streams[record.stream, record.rate_hz] = stream
+        return stream
+
+    def _why(self, record: Record, reason: Reason) -> str:
+        if reason is Reason.RATE_TOO_LOW:
+            return f"{record.rate_hz:g} Hz; profile {self._profile.label} needs {self._profile.rate_hz:g} Hz or more"
+        return f"windows.max_streams is {self._spec.max_streams}"
+
+    def _assembler(self, rate: Fraction) -> StreamAssembler:
+        spec = self._spec
+        lengths = (spec.lateness, spec.max_gap, spec.max_stream_seconds)
+        lateness, max_gap, limit = (samples_in(round(seconds * NS), rate) for seconds in lengths)
+        return StreamAssembler(self._geometry(rate), lateness, max_gap, limit, self._counts)
+
+    def _geometry(self, rate: Fraction) -> Geometry:
+        if rate not in self._geometries:
+            if self._spec.mode == "triggered":
+                left, right = triggers.reach(self._spec.trigger, self._profile, rate)
+                length = -(-self._hop_ns * rate.numerator // (NS * rate.denominator))  # up: no sample between blocks
+            else:
+                left = right = process.margin(self._profile, rate)
+                length = samples_in(self._profile.window_ns, rate)
+            self._geometries[rate] = Geometry(rate, self._hop_ns, length, left, right)
+        return self._geometries[rate]
+
+    def _emitted(self, stream: _Stream, cuts: list[Cut], now: float) -> list[Window]:
+        if self._spec.group_by == "channel":
+            done = [Gathered(stream.member.group, stream.rate, cut.number, 1, {0: cut}) for cut in cuts]
+        else:
+            done = [g for cut in cuts for g in self._gatherer.push(stream.member, stream.rate, cut, now)]
+        return self._windows(done)
+
+    def _windows(self, done: list[Gathered]) -> list[Window]:
+        windows: list[Window] = []
+        for gathered in done:
+            if not gathered.complete and self._spec.missing_component == "drop":
+                self._partial_dropped += 1
+            else:
+                block = self._window(gathered)
+                windows += self._triggered(block) if self._spec.mode == "triggered" else [block]
+        return windows
+
+    def _window(self, gathered: Gathered) -> Window:
+        cuts = gathered.cuts
+        geometry = self._geometry(gathered.rate)
+        flags = Flag.NONE if gathered.complete else Flag.PARTIAL
+        filled = 0
+        for cut in cuts.values():
+            flags |= cut.flags
+            filled += cut.filled
+        start_ns = gathered.number * geometry.hop_ns
+        length_ns = geometry.hop_ns if self._spec.mode == "triggered" else self._profile.window_ns
+        return Window(
+            window_id=window_id(gathered.group, start_ns, self._profile.label),
+            stream=gathered.group,
+            start_ns=start_ns,
+            end_ns=start_ns + length_ns,
+            rate=gathered.rate,
+            samples=_stacked(gathered),
+            margin=geometry.left,
+            gap_fraction=filled / (geometry.length * len(cuts)),
+            flags=flags,
+            needs=gathered.needs() if len(cuts) > 1 else next(iter(cuts.values())).needs,
+        )
+
+    def _triggered(self, block: Window) -> list[Window]:
+        """Cut the windows around the detections of a block."""
+        rate = block.rate
+        geometry = self._geometry(rate)
+        margin = process.margin(self._profile, rate)
+        length = samples_in(self._profile.window_ns, rate)
+        before = samples_in(round(self._spec.trigger.before_seconds * NS), rate)
+        first = geometry.first(block.start_ns // geometry.hop_ns)
+        windows = []
+        for at in triggers.detect(block.samples, geometry.left, geometry.right, self._spec.trigger, rate):
+            begin = geometry.left + at - before
+            start_ns = time_at(first + at - before, rate)
+            windows.append(
+                Window(
+                    window_id=window_id(block.stream, start_ns, self._profile.label),
+                    stream=block.stream,
+                    start_ns=start_ns,
+                    end_ns=start_ns + self._profile.window_ns,
+                    rate=rate,
+                    samples=_frozen(block.samples[:, begin - margin : begin + length + margin]),
+                    margin=margin,
+                    gap_fraction=block.gap_fraction,
+                    flags=block.flags,
+                    needs=block.needs,
+                )
+            )
+        return windows
+
+
+def _stacked(gathered: Gathered) -> Samples:
+    """Components in order, shape (C, n); a missing one is NaN."""
+    if gathered.size == 1:
+        return _frozen(gathered.cuts[0].samples[None, :])
+    some = next(iter(gathered.cuts.values())).samples
+    missing = np.full(len(some), np.nan)
+    rows = [gathered.cuts[c].samples if c in gathered.cuts else missing for c in range(gathered.size)]
+    return _frozen(np.stack(rows))
+
+
+def _frozen(samples: Samples) -> Samples:
+    samples.flags.writeable = False
+    return samples
+
+
+def _reject(record: Record, reason: Reason, detail: str) -> Reject:
+    payload = record.samples[:1024].tobytes()
+    return Reject(record.partition, record.offset, reason, detail, record.stream, payload)

@@ -1,0 +1,159 @@
+"""The live model: which one scores a window, and the first one, fitted when enough windows have come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from streamclust.core.errors import ModelError
+from streamclust.core.specs import ModelSpec, ProfileSpec
+from streamclust.core.types import F32, NO_CLUSTER, NO_TRAINING, Event, Positions, Window
+from streamclust.model.bundle import Bundle, from_bytes
+from streamclust.model.score import Scorer
+from streamclust.signal.batch import Batch
+from streamclust.store.models import ModelStore
+
+PENDING_MAX = 8
+"""Without a model at most this many times `min_windows` are held back; then what there is must do."""
+
+Fit = Callable[[F32, Sequence[str], ProfileSpec, ModelSpec, np.random.Generator], Bundle]
+"""A first fit: log power (N, C, F, T), N streams, settings -> Bundle."""
+
+
+class Active(NamedTuple):
+    """A model in use."""
+
+    version: int
+    scorer: Scorer
+
+
+class Live:
+    """Gives windows their clusters; holds them back while there is no model.
+
+    Parameters
+    ----------
+    store
+        Where models are; the newest good one is used, and the first one is published there.
+    fit
+        Makes the first model.
+
+    Raises
+    ------
+    ProfileMismatch
+        The stored model was made with another profile than the configured one.
+    """
+
+    def __init__(self, store: ModelStore, fit: Fit, profile: ProfileSpec, spec: ModelSpec) -> None:
+        self._store = store
+        self._fit = fit
+        self._profile = profile
+        self._spec = spec
+        self._pending: list[Batch] = []
+        self._usable = 0
+        version = store.newest_good()
+        self._active = None if version is None else self._load(version)
+
+    @property
+    def version(self) -> int | None:
+        """Version of the model in use."""
+        return self._active.version if self._active else None
+
+    @property
+    def pending(self) -> int:
+        """Windows that wait for the first model."""
+        return sum(len(batch.windows) for batch in self._pending)
+
+    def needs(self) -> Iterator[Positions]:
+        """Yield what the waiting windows need."""
+        for batch in self._pending:
+            for window in batch.windows:
+                yield window.needs
+
+    def assign(self, batch: Batch, processed_at_ns: int) -> list[Event]:
+        """Return the events that can be made now; windows may be held back until the first fit.
+
+        A window whose flags forbid a cluster gets its event at once, without cluster and model.
+        """
+        if self._active is not None:
+            return self._events(batch, self._active, processed_at_ns)
+        bad = [row for row, flags in enumerate(batch.flags) if flags & NO_CLUSTER]
+        good = [row for row, flags in enumerate(batch.flags) if not flags & NO_CLUSTER]
+        events = [_event(batch, row, self._profile, processed_at_ns) for row in bad]
+        for row in good:
+            self._pending.append(batch.select([row]))
+            self._usable += not batch.flags[row] & NO_TRAINING
+            if self._usable >= self._spec.min_windows or len(self._pending) >= PENDING_MAX * self._spec.min_windows:
+                events += self._first(processed_at_ns)
+                rest = batch.select(good[good.index(row) + 1 :])
+                return events + (self.assign(rest, processed_at_ns) if rest.windows else [])
+        return events
+
+    def finish(self, processed_at_ns: int) -> list[Event]:
+        """Fit with what there is, or give the events out without clusters: a bounded source has ended."""
+        return self._first(processed_at_ns) if self._pending else []
+
+    def _first(self, processed_at_ns: int) -> list[Event]:
+        """Fit, publish, and assign all that was held back."""
+        waiting, self._pending, self._usable = self._pending, [], 0
+        train = [batch for batch in waiting if not batch.flags[0] & NO_TRAINING]
+        try:
+            logp = np.concatenate([batch.logp for batch in train]) if train else np.empty((0, 1, 1, 1), np.float32)
+            streams = [batch.windows[0].stream for batch in train]
+            rng = np.random.default_rng(self._spec.seed)  # noqa: TID251 — the owner of the seed
+            bundle = self._fit(logp, streams, self._profile, self._spec, rng)
+        except ModelError:
+            return [_event(batch, 0, self._profile, processed_at_ns) for batch in waiting]
+        version = self._store.publish(bundle.to_bytes())
+        self._store.activate(version)
+        self._active = self._load(version)
+        return [event for batch in waiting for event in self._events(batch, self._active, processed_at_ns)]
+
+    def _load(self, version: int) -> Active:
+        bundle = from_bytes(self._store.load(version))
+        return Active(version, Scorer(bundle, self._profile, self._spec.novel_above))
+
+    def _events(self, batch: Batch, active: Active, processed_at_ns: int) -> list[Event]:
+        good = [row for row, flags in enumerate(batch.flags) if not flags & NO_CLUSTER]
+        scores = active.scorer.score(batch.logp[good], [batch.windows[row].stream for row in good])
+        place = dict(zip(good, range(len(good)), strict=True))
+        clusters = active.scorer.bundle.clusters
+        events = []
+        for row in range(len(batch.windows)):
+            event = _event(batch, row, self._profile, processed_at_ns)
+            if (at := place.get(row)) is not None:
+                event = event._replace(
+                    model=active.version,
+                    cluster=clusters[int(scores.cluster[at])],
+                    memberships=dict(zip(clusters, scores.memberships[at].tolist(), strict=True)),
+                    novelty=float(scores.novelty[at]),
+                    is_novel=bool(scores.is_novel[at]),
+                )
+            events.append(event)
+        return events
+
+
+def _event(batch: Batch, row: int, profile: ProfileSpec, processed_at_ns: int) -> Event:
+    """Make the event of a window that has no cluster (yet)."""
+    window: Window = batch.windows[row]
+    peak, rms = float(batch.peak[row]), float(batch.rms[row])
+    return Event(
+        window_id=window.window_id,
+        stream=window.stream,
+        start_ns=window.start_ns,
+        end_ns=window.end_ns,
+        sampling_rate=float(window.rate),
+        profile=profile.label,
+        model=None,
+        cluster=None,
+        name=None,
+        memberships={},
+        novelty=None,
+        is_novel=False,
+        peak=peak if np.isfinite(peak) else None,
+        rms=rms if np.isfinite(rms) else None,
+        gap_fraction=window.gap_fraction,
+        flags=tuple(batch.flags[row].names()),
+        processed_at_ns=processed_at_ns,
+    )

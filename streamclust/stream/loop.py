@@ -1,0 +1,196 @@
+"""One turn: poll, windows, spectrograms, clusters, sinks, commit; returns a report, reaches out to nothing."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from streamclust.core.clock import Clock
+from streamclust.core.reports import StageTimes, TurnReport
+from streamclust.core.specs import Config
+from streamclust.core.types import Event, Polled, Positions, Reject, Window
+from streamclust.signal.batch import transform
+from streamclust.signal.windows import Windows
+from streamclust.stream.checkpoint import Checkpoint
+from streamclust.stream.live import Live
+from streamclust.stream.ports import Sink, Source
+
+COMMIT_EVERY = 1.0
+"""Seconds after which positions are committed even when there was no event."""
+IDLE_POLL = 0.25
+"""Seconds that a poll waits for data when no window waits for company."""
+
+
+class _Waiting(NamedTuple):
+    """A window on its way to the encoder, and when its last sample came (monotonic seconds)."""
+
+    window: Window
+    arrived: float
+
+
+@dataclass(slots=True)
+class _Staged:
+    """What must become durable before anything else is read."""
+
+    events: list[Event]
+    rejects: list[Reject]
+    positions: Positions
+    arrived: list[float]
+    written: set[int] = field(default_factory=set)
+
+
+class Loop:
+    """The data path of one worker. One thread calls it.
+
+    A turn that raises TransientError has lost nothing: calling `turn` again tries the same
+    outputs again before it reads on.
+    """
+
+    def __init__(
+        self, config: Config, source: Source, sinks: Sequence[Sink], windows: Windows, live: Live, clock: Clock
+    ) -> None:
+        self._config = config
+        self._source = source
+        self._sinks = sinks
+        self._windows = windows
+        self._live = live
+        self._clock = clock
+        self._checkpoint = Checkpoint()
+        self._queue: deque[_Waiting] = deque()
+        self._held: dict[str, float] = {}
+        self._staged: _Staged | None = None
+        self._committed_at = clock.monotonic()
+        self.ended = False
+
+    def turn(self) -> TurnReport:
+        """Do one turn.
+
+        Raises
+        ------
+        TransientError
+            The source or a sink does not work now; nothing was lost, call again.
+        """
+        if self._staged is not None:
+            self._deliver(self._staged)
+        clock = self._clock
+        began = clock.monotonic()
+        polled = self._source.poll(self._config.loop.max_records, self._patience())
+        arrived = clock.monotonic()
+        self._checkpoint.advance(polled.next_offsets)
+        windows, rejects = self._windows.push(polled.records, clock.now_ns(), arrived)
+        if polled.ended and not self.ended:
+            self.ended = True
+            windows += self._windows.finish()
+        self._queue.extend(_Waiting(window, arrived) for window in windows)
+        cut = clock.monotonic()
+        report = self._process([*polled.rejects, *rejects], everything=self.ended)
+        times = replace(report.times, poll=arrived - began, windows=cut - arrived)
+        return self._described(replace(report, times=times), polled)
+
+    def drain(self) -> TurnReport:
+        """Finish what was taken in, without reading more; for an orderly stop."""
+        if self._staged is not None:
+            self._deliver(self._staged)
+        return self._process([], everything=True, stopping=True)
+
+    def close(self) -> None:
+        """Close source and sinks."""
+        self._source.close()
+        for sink in self._sinks:
+            sink.close()
+
+    def _patience(self) -> float:
+        """Return how long the poll may wait."""
+        if not self._queue:
+            return IDLE_POLL
+        waited = self._clock.monotonic() - self._queue[0].arrived
+        return max(0.0, min(IDLE_POLL, self._config.loop.max_delay - waited))
+
+    def _process(self, rejects: list[Reject], *, everything: bool, stopping: bool = False) -> TurnReport:
+        """Encode and assign what is due, and make it durable."""
+        clock = self._clock
+        events: list[Event] = []
+        transforming = scoring = 0.0
+        for batch in self._due(everything=everything):
+            started = clock.monotonic()
+            transformed = transform([waiting.window for waiting in batch], self._config.profile)
+            done = clock.monotonic()
+            for waiting in batch:
+                self._held[waiting.window.window_id] = waiting.arrived
+            events += self._live.assign(transformed, clock.now_ns())
+            transforming += done - started
+            scoring += clock.monotonic() - done
+        if self.ended and not stopping:
+            events += self._live.finish(clock.now_ns())
+        arrived = [self._held.pop(event.window_id, clock.monotonic()) for event in events]
+        started = clock.monotonic()
+        latencies = self._settle(events, rejects, arrived, force=everything)
+        return TurnReport(
+            rejected=Counter(str(reject.reason) for reject in rejects),
+            events=len(events),
+            clusters=Counter(event.cluster or "none" for event in events),
+            flags=Counter(flag for event in events for flag in event.flags),
+            novel=sum(event.is_novel for event in events),
+            latencies=latencies,
+            times=StageTimes(spectrograms=transforming, score=scoring, sinks=clock.monotonic() - started),
+        )
+
+    def _due(self, *, everything: bool) -> Iterator[list[_Waiting]]:
+        """Yield batches of windows that should wait no longer."""
+        size = self._config.loop.max_batch
+        while len(self._queue) >= size:
+            yield [self._queue.popleft() for _ in range(size)]
+        if self._queue and (everything or self._patience() <= 0):
+            yield [self._queue.popleft() for _ in range(len(self._queue))]
+
+    def _settle(
+        self, events: list[Event], rejects: list[Reject], arrived: list[float], *, force: bool
+    ) -> tuple[float, ...]:
+        """Write, flush and commit when there is something to; return the latencies."""
+        now = self._clock.monotonic()
+        if not (events or rejects or force or now - self._committed_at >= COMMIT_EVERY):
+            return ()
+        idle_since = now - self._config.windows.idle_after
+        positions = self._checkpoint.positions(self._needs(idle_since))
+        self._staged = _Staged(events, rejects, positions, arrived)
+        self._deliver(self._staged)
+        self._windows.shrink(idle_since)
+        done = self._clock.monotonic()
+        return tuple(done - came for came in arrived)
+
+    def _needs(self, idle_since: float) -> Iterator[Positions]:
+        yield from self._windows.needs(idle_since)
+        yield from self._live.needs()
+        for waiting in self._queue:
+            yield waiting.window.needs
+
+    def _deliver(self, staged: _Staged) -> None:
+        """Make outputs durable, then the position: a crash in between repeats windows, it never loses one."""
+        for number, sink in enumerate(self._sinks):
+            if number not in staged.written:
+                sink.write(staged.events, staged.rejects)
+                staged.written.add(number)
+        for sink in self._sinks:
+            sink.flush(staged.positions)
+        if staged.positions:
+            self._source.commit(staged.positions)
+        self._checkpoint.committed(staged.positions)
+        self._committed_at = self._clock.monotonic()
+        self._staged = None
+
+    def _described(self, report: TurnReport, polled: Polled) -> TurnReport:
+        windows = self._windows
+        return replace(
+            report,
+            records=len(polled.records),
+            nbytes=polled.nbytes,
+            skipped=polled.skipped,
+            windows=windows.counts,
+            streams=windows.streams,
+            pending=self._live.pending,
+            model=self._live.version,
+            newest_ns=windows.newest_ns,
+            ended=self.ended,
+        )

@@ -1,0 +1,263 @@
+"""Events, rejects and positions are stored together or not at all, and an event never changes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+
+import numpy as np
+import pytest
+from fake_disks import T0, event, events, reject
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamclust.core.errors import DurabilityError, Reason, SinkUnavailable, StateError, StateVersion
+from streamclust.store.results import ROW_COST, Results, open_readonly
+
+ALL = (-(2**63), 2**63 - 1, 1000)
+
+
+@pytest.fixture
+def results(tmp_path):
+    opened = Results(tmp_path / "streamclust.sqlite")
+    yield opened
+    opened.close()
+
+
+def failing_connection(results, statement, code):
+    """Make `results` fail with `code` at the first statement that starts so."""
+
+    class Connection:
+        def __init__(self, real):
+            self.real, self.armed = real, True
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+        def execute(self, sql, *values):
+            if self.armed and sql.startswith(statement):
+                self.armed = False
+                error = sqlite3.OperationalError("made to fail")
+                error.sqlite_errorcode = code
+                raise error
+            return self.real.execute(sql, *values)
+
+    results._con = Connection(results._con)
+    return results
+
+
+def test_what_was_committed_is_read_back_as_it_was(results):
+    made = events(0, 5)
+
+    assert results.commit(made, [reject(3)], {"file": 42}, 99) == 5
+
+    assert results.events(*ALL) == made
+    assert results.recent(2) == made[:-3:-1]
+    assert results.events(made[1].start_ns, made[3].start_ns, 9) == made[1:3]
+    assert results.positions() == {"file": 42}
+    (row,) = results.quarantine()
+    assert row[1:] == ("file", 3, None, "bad_payload", "why", b"junk", 99)
+
+
+def test_the_database_survives_reopening(tmp_path):
+    path = tmp_path / "r.sqlite"
+    with closing(Results(path)) as first:
+        first.commit(events(0, 3), [], {"a": 1}, 0)
+    with closing(Results(path)) as second:
+        assert second.events(*ALL) == events(0, 3)
+        assert second.positions() == {"a": 1}
+        assert second._con.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert second._con.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_window_that_comes_again_stays_as_it_was_first(results):
+    first = event(1, name=None, processed_at_ns=T0)
+    results.commit([first], [], {}, 0)
+
+    assert results.commit([first._replace(name="rockfall", processed_at_ns=T0 + 1), event(2)], [], {}, 0) == 1
+
+    assert results.events(*ALL) == [first, event(2)]
+    assert results.counts()["assignments"] == 2
+
+
+def test_a_reject_that_comes_again_is_stored_once(results):
+    for _ in range(2):
+        results.commit([], [reject(3), reject(3, reason=Reason.BAD_TIME)], {}, 0)
+
+    assert [(r.offset, r.reason) for r in results.quarantine()] == [(3, "bad_payload"), (3, "bad_time")]
+    assert results.counts()["quarantine"] == 2
+
+
+def test_numpy_scalars_and_non_finite_numbers_are_stored_as_numbers_and_null(results):
+    odd = event(1, novelty=np.float32(0.5), peak=float("nan"), rms=np.float64("nan"))
+    odd = odd._replace(memberships={"C1": np.float32(0.5), "C2": float("nan")})
+
+    results.commit([odd], [], {}, 0)
+
+    (back,) = results.recent(1)
+    assert (back.novelty, back.peak, back.rms) == (0.5, None, None)
+    (text,) = results._con.execute("SELECT memberships FROM assignments").fetchone()
+    assert json.loads(text, parse_constant=pytest.fail) == {"C1": 0.5, "C2": None}
+
+
+@pytest.mark.parametrize("statement", ["BEGIN", "UPDATE totals", "INSERT INTO quarantine", "COMMIT"])
+@pytest.mark.parametrize(
+    "code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR_WRITE]
+)
+def test_a_failure_anywhere_takes_nothing_and_the_same_call_works_later(results, statement, code):
+    results.commit(events(0, 1), [], {"file": 1}, 0)
+    failing_connection(results, statement, code)
+
+    with pytest.raises(SinkUnavailable, match=str(results.path)):
+        results.commit(events(1, 3), [reject(1)], {"file": 2}, 0)
+
+    assert results.events(*ALL) == events(0, 1)
+    assert results.positions() == {"file": 1}
+    assert results.counts()["quarantine"] == 0
+
+    assert results.commit(events(1, 3), [reject(1)], {"file": 2}, 0) == 2
+    assert results.positions() == {"file": 2}
+    assert results.counts()["assignments"] == 3
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC, sqlite3.SQLITE_CORRUPT])
+def test_a_failed_fsync_or_a_damaged_page_is_not_tried_again(results, code):
+    failing_connection(results, "COMMIT", code)
+
+    with pytest.raises(DurabilityError):
+        results.commit(events(0, 1), [], {}, 0)
+
+
+def test_an_event_that_breaks_the_schema_is_an_error_and_not_silently_left_out(results):
+    with pytest.raises(sqlite3.IntegrityError):
+        results.commit([event(1)._replace(stream=None)], [], {}, 0)  # type: ignore[arg-type] — that is the test
+
+    assert results.commit([event(1)], [], {}, 0) == 1
+
+
+def test_positions_that_did_not_change_are_not_written(results):
+    results.save_positions({"a": 1, "b": 2})
+    writes = results._con.total_changes
+
+    results.save_positions({"a": 1})
+    results.save_positions({})
+    results.commit([], [], {"b": 2}, 0)
+    assert results._con.total_changes == writes
+
+    results.save_positions({"a": 5})
+    assert results.positions() == {"a": 5, "b": 2}
+    assert results._con.total_changes == writes + 1
+
+
+@given(st.lists(st.integers(0, 900), max_size=60), st.integers(1024, 4096))
+@settings(max_examples=20, deadline=None)
+def test_the_quarantine_is_a_ring_bounded_in_bytes(tmp_path_factory, sizes, bound):
+    with closing(Results(tmp_path_factory.mktemp("ring") / "r.sqlite", quarantine_bytes=bound)) as results:
+        for n, size in enumerate(sizes):
+            results.commit([], [reject(n, b"x" * size)], {}, n)
+        rows = results.quarantine(1000)
+        counts = results.counts()
+
+    used = sum(len(row.payload) + ROW_COST for row in rows)
+    assert used <= bound
+    assert [row.offset for row in rows] == list(range(len(sizes)))[len(sizes) - len(rows) :]
+    assert counts["quarantine_bytes"] == used
+    assert counts["quarantine"] == len(rows)
+    assert counts["quarantine_dropped"] == len(sizes) - len(rows)
+    assert len(rows) >= min(len(sizes), 3)
+
+
+def test_a_payload_too_large_for_the_ring_is_cut_and_says_so(tmp_path):
+    with closing(Results(tmp_path / "r.sqlite", quarantine_bytes=4096)) as results:
+        results.commit([], [reject(0), reject(1, b"x" * 10_000)], {}, 0)
+        first, second = results.quarantine()
+
+    assert first.payload == b"junk"
+    assert len(second.payload) == 768
+    assert second.detail == "why (first 768 of 10000 bytes kept)"
+
+
+def test_clusters_are_summed_up_with_their_newest_name(results):
+    made = events(0, 7)
+    made[3] = made[3]._replace(name="rockfall")
+    made[6] = made[6]._replace(name="icefall")
+    results.commit([*made, event(9, cluster=None, memberships={})], [], {}, 0)
+
+    assert [tuple(c) for c in results.clusters()] == [
+        ("C1", "icefall", 3, made[0].start_ns, made[6].start_ns),
+        ("C2", None, 2, made[1].start_ns, made[4].start_ns),
+        ("C3", None, 2, made[2].start_ns, made[5].start_ns),
+    ]
+
+
+def test_a_reader_sees_the_commits_and_cannot_write(results):
+    reader = open_readonly(results.path)
+    results.commit(events(0, 2), [], {"file": 1}, 0)
+
+    assert reader.events(*ALL) == events(0, 2)
+    assert reader.positions() == {"file": 1}
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader._con.execute("DELETE FROM assignments")
+    reader.close()
+    reader.close()
+
+
+def test_a_reader_in_the_middle_of_a_query_does_not_stop_the_writer(results):
+    results.commit(events(0, 10), [], {}, 0)
+    reader = open_readonly(results.path)
+    cursor = reader._con.execute("SELECT window_id FROM assignments")
+    cursor.fetchone()
+
+    results.commit(events(10, 20), [], {}, 0)
+
+    assert len(cursor.fetchall()) == 9
+    reader.close()
+
+
+def test_another_writer_makes_a_commit_wait_for_later(results):
+    results._con.execute("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(results.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(SinkUnavailable, match="locked"):
+            results.commit(events(0, 1), [], {}, 0)
+        other.execute("ROLLBACK")
+
+    assert results.commit(events(0, 1), [], {}, 0) == 1
+
+
+def test_reading_a_database_that_is_not_there_is_told_and_makes_none(tmp_path):
+    with pytest.raises(StateError, match="no such database"):
+        open_readonly(tmp_path / "r.sqlite")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("opens", [Results, open_readonly])
+def test_a_newer_schema_is_refused_and_untouched(tmp_path, opens):
+    path = tmp_path / "r.sqlite"
+    with closing(sqlite3.connect(path)) as con:
+        con.execute("PRAGMA user_version = 2")
+    before = path.read_bytes()
+
+    with pytest.raises(StateVersion, match="newer"):
+        opens(path)
+
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["no database", "page"])
+def test_a_damaged_database_is_refused_untouched_and_the_message_says_what_to_do(tmp_path, damage):
+    path = tmp_path / "r.sqlite"
+    with closing(Results(path)) as results:
+        results.commit(events(0, 500), [], {}, 0)
+    data = bytearray(path.read_bytes())
+    if damage == "page":
+        data[len(data) // 2 : len(data) // 2 + 8192] = b"\xa5" * 8192
+    else:
+        data[:100] = b"x" * 100
+    path.write_bytes(data)
+
+    with pytest.raises(StateError, match=r"damaged.*backup"):
+        Results(path)
+
+    assert path.read_bytes() == data

@@ -1,0 +1,224 @@
+"""A turn loses nothing: outputs before positions, failures tried again, restarts give the same events."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from memory_ports import MemorySink, MemorySource
+
+from streamclust.core.clock import ManualClock
+from streamclust.core.errors import SinkUnavailable
+from streamclust.core.specs import Config
+from streamclust.core.types import NS, Record
+from streamclust.model.methods.baseline import fit_baseline
+from streamclust.signal.windows import Windows
+from streamclust.store.models import ModelStore
+from streamclust.stream.live import Live
+from streamclust.stream.loop import Loop
+
+T0 = 1_600_000_000 * NS
+
+
+def config(**changes: object) -> Config:
+    return Config.model_validate(
+        {
+            "source": {"type": "files", "paths": ["unused"]},
+            "profile": {"name": "test", "window_seconds": 5.12, "hop_seconds": 2.56},
+            "model": {"clusters": 3, "min_windows": 40, "dimensions": 4},
+            "loop": {"max_batch": 16, "max_records": 7},
+            **changes,
+        }
+    )
+
+
+def recordings(seconds: int = 240) -> list[Record]:
+    """Two streams with three kinds of signal each."""
+    rng = np.random.default_rng(5)
+    records = []
+    for second in range(0, seconds, 4):
+        for stream in ("a", "b"):
+            time = np.arange(400) / 100
+            tone = np.sin(2 * np.pi * (5 + 15 * (second // 20 % 3)) * time) * 1000
+            samples = (tone + rng.normal(0, 100, 400)).astype(np.int32)
+            records.append(Record(stream, T0 + second * NS, 100.0, samples, "p", len(records)))
+    return records
+
+
+def make(tmp_path, source, sinks, settings: Config | None = None, clock: ManualClock | None = None) -> Loop:
+    settings = settings or config()
+    live = Live(ModelStore(tmp_path / "models"), fit_baseline, settings.profile, settings.model)
+    windows = Windows(settings.profile, settings.windows)
+    return Loop(settings, source, sinks, windows, live, clock or ManualClock())
+
+
+def run_to_end(loop: Loop) -> None:
+    while not loop.ended:
+        loop.turn()
+    loop.drain()
+
+
+def comparable(events) -> dict[str, tuple]:
+    return {e.window_id: (e.stream, e.start_ns, e.model, e.cluster, e.peak, e.flags) for e in events}
+
+
+@pytest.fixture
+def reference(tmp_path):
+    sink = MemorySink()
+    run_to_end(make(tmp_path / "reference", MemorySource(recordings()), [sink]))
+    return sink.durable
+
+
+def test_every_window_gets_one_event_with_a_cluster(reference):
+    assert len(reference) == len({e.window_id for e in reference})
+    assert len(reference) == 2 * ((240 - 5.12) // 2.56 + 1)
+    assert all(e.cluster and e.model == 1 for e in reference)
+    assert all(abs(sum(e.memberships.values()) - 1) < 1e-5 for e in reference)
+
+
+def test_windows_before_the_first_model_are_held_and_assigned_afterwards(tmp_path):
+    sink = MemorySink()
+    source = MemorySource(recordings())
+    loop = make(tmp_path, source, [sink])
+    held = []
+    while not sink.durable:
+        held.append(loop.turn().pending)
+        if not sink.durable:
+            assert source.committed.get("p", 0) == 0, "a held window lost its position"
+
+    assert max(held) >= 16
+    assert len(sink.durable) >= 40
+
+
+@pytest.mark.parametrize("crash_after", [1, 3, 7, 9, 12, 16])
+def test_case_58_a_restart_gives_the_events_of_an_uninterrupted_run(tmp_path, reference, crash_after):
+    committed: dict[str, int] = {}
+    events = []
+    first = MemorySink()
+    loop = make(tmp_path, MemorySource(recordings(), committed), [first])
+    for _ in range(crash_after):
+        loop.turn()
+    events += first.durable
+    second = MemorySink()
+    run_to_end(make(tmp_path, MemorySource(recordings(), committed), [second]))
+    events += second.durable
+
+    assert comparable(events) == comparable(reference)
+
+
+def test_outputs_are_durable_before_the_position_moves(tmp_path):
+    order: list[str] = []
+    source = MemorySource(recordings())
+    commit = source.commit
+
+    def committing(positions) -> None:
+        order.append("commit")
+        commit(positions)
+
+    source.commit = committing
+    run_to_end(make(tmp_path, source, [MemorySink(order), MemorySink(order)]))
+
+    for at, step in enumerate(order):
+        if step == "commit":
+            assert order[at - 2 : at] == ["flush", "flush"]
+    assert "commit" in order
+
+
+def test_a_failed_flush_does_not_move_the_position_and_loses_nothing(tmp_path, reference):
+    source, good, bad = MemorySource(recordings()), MemorySink(), MemorySink()
+    loop = make(tmp_path, source, [good, bad])
+    failures = 0
+    while not loop.ended or loop._staged:
+        bad.fail_flushes = int(failures < 30 and not bad.fail_flushes)
+        before = dict(source.committed)
+        try:
+            loop.turn() if not loop.ended else loop.drain()
+        except SinkUnavailable:
+            failures += 1
+            assert source.committed == before
+    loop.drain()
+
+    assert failures >= 10
+    assert comparable(bad.durable) == comparable(good.durable) == comparable(reference)
+    assert len(good.durable) == len(bad.durable) == len(reference), "a retry wrote an event twice"
+
+
+def test_a_failed_write_is_tried_again_only_where_it_failed(tmp_path, reference):
+    good, bad = MemorySink(), MemorySink()
+    loop = make(tmp_path, MemorySource(recordings()), [good, bad])
+    attempts = failures = 0
+    while not loop.ended or loop._staged:
+        attempts += 1
+        bad.fail_writes = attempts % 2
+        try:
+            loop.turn() if not loop.ended else loop.drain()
+        except SinkUnavailable:
+            failures += 1
+    bad.fail_writes = 0
+    loop.drain()
+
+    assert failures > 5
+    assert len(good.durable) == len(bad.durable) == len(reference)
+
+
+def test_a_window_waits_for_company_at_most_max_delay(tmp_path):
+    clock = ManualClock()
+    settings = config(loop={"max_batch": 1000, "max_delay": 0.2, "max_records": 20}, model={"min_windows": 2, "clusters": 2})
+    sink = MemorySink()
+    loop = make(tmp_path, MemorySource(recordings()[:20], bounded=False), [sink], settings, clock)
+
+    assert loop.turn().events == 0
+    clock.sleep(0.19)
+    assert loop.turn().events == 0
+    clock.sleep(0.02)
+    report = loop.turn()
+    assert report.events > 0
+    assert max(report.latencies) == pytest.approx(0.21)
+
+
+def test_a_stop_in_the_middle_finishes_what_was_taken_in(tmp_path, reference):
+    committed: dict[str, int] = {}
+    first = MemorySink()
+    loop = make(tmp_path, MemorySource(recordings(), committed), [first])
+    for _ in range(12):
+        loop.turn()
+    loop.drain()
+    loop.close()
+    second = MemorySink()
+    run_to_end(make(tmp_path, MemorySource(recordings(), committed), [second]))
+
+    assert comparable(first.durable + second.durable) == comparable(reference)
+
+
+def test_too_few_windows_for_a_model_still_give_their_events(tmp_path):
+    sink = MemorySink()
+    run_to_end(make(tmp_path, MemorySource(recordings()[:4]), [sink]))
+
+    assert sink.durable
+    assert all(e.cluster is None and e.model is None and e.memberships == {} for e in sink.durable)
+
+
+@pytest.mark.parametrize(("fill", "flag"), [(0.0, "dead"), (7.0, "constant"), (float("nan"), "invalid")])
+def test_case_1_to_3_unusable_windows_are_flagged_and_get_no_cluster(tmp_path, fill, flag):
+    sink = MemorySink()
+    bad = [r._replace(samples=np.full(400, fill, np.float32)) if r.stream == "b" else r for r in recordings()]
+    run_to_end(make(tmp_path, MemorySource(bad), [sink]))
+
+    of_b = [e for e in sink.durable if e.stream == "b"]
+    assert of_b
+    assert all(e.flags == (flag,) and e.cluster is None for e in of_b)
+    assert all(e.cluster for e in sink.durable if e.stream == "a")
+
+
+def test_the_report_counts_what_the_turn_did(tmp_path):
+    sink = MemorySink()
+    loop = make(tmp_path, MemorySource(recordings()), [sink])
+    reports = []
+    while not loop.ended:
+        reports.append(loop.turn())
+    reports.append(loop.drain())
+
+    assert sum(r.records for r in reports) == 120
+    assert sum(r.events for r in reports) == len(sink.durable)
+    assert sum((r.clusters for r in reports), start=type(reports[0].clusters)()).total() == len(sink.durable)
+    assert reports[-2].streams == 2
+    assert reports[-2].newest_ns == T0 + 240 * NS
