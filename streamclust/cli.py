@@ -128,7 +128,9 @@ def _add_demo(commands: Any) -> None:
     sub = _add(commands, "demo", doc, _demo)
     sub.add_argument("--state", type=Path, default=Path("demo-state"), metavar="DIR", help="state (demo-state)")
     sub.add_argument("--data", type=Path, metavar="PATH", help="your own recordings (those at hand)")
-    sub.add_argument("--seconds", type=_seconds, metavar="S", help="take about so long (30 on a terminal, else no pause)")
+    sub.add_argument(
+        "--seconds", type=_seconds, metavar="S", help="take about so long (30 on a terminal, else no pause)"
+    )
     sub.add_argument("--plain", action="store_true", help="lines instead of a live view")
 
 

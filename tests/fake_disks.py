@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 T0 = 1_767_225_600 * NS  # 2026-01-01
 
 
-class Died(BaseException):  # noqa: N818 — no error: the process is gone
+class Died(BaseException):
     """The simulated process does nothing any more."""
 
 
@@ -131,13 +132,16 @@ class PowerDisk:
             yield from {now, safe} if now == safe else {now, safe, now[: len(now) // 2]}
 
 
-def schema():
-    return json.loads((ROOT / "streamclust/core/event.schema.json").read_bytes())
+@functools.cache
+def validator():
+    schema = json.loads((ROOT / "streamclust/core/event.schema.json").read_bytes())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
 
 
 def validate(fields):
     """Raise jsonschema.ValidationError unless `fields` is an event of the contract."""
-    jsonschema.validate(fields, schema(), cls=jsonschema.Draft202012Validator)
+    validator().validate(fields)
 
 
 def event(n=0, **changes):

@@ -74,7 +74,7 @@ class Bundle:
     clusters: tuple[str, ...]
     """K lasting ids, in the order of the centroids."""
     scale: float
-    """Root mean square distance of a training window to its centroid in the embedding, > 0."""
+    """Standard deviation, per dimension of the embedding, of training windows around their centroid, > 0."""
     noise_streams: tuple[str, ...]
     """S streams that have a noise profile of their own."""
     noise_median: F32

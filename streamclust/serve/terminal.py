@@ -79,7 +79,11 @@ class Dashboard:
         self._clusters.update(report.clusters)
         newest = report.newest_ns if report.newest_ns is not None else self._last.newest_ns
         self._last = TurnReport(
-            streams=report.streams, pending=report.pending, model=report.model, newest_ns=newest, ended=report.ended
+            streams=max(report.streams, self._last.streams),
+            pending=report.pending,
+            model=self._last.model if report.model is None else report.model,
+            newest_ns=newest,
+            ended=report.ended,
         )
         now = self._clock.monotonic()
         if now - self._shown >= (REFRESH if self._live else PLAIN_EVERY):

@@ -83,10 +83,23 @@ class StreamAssembler:
         Shared running totals.
     """
 
-    __slots__ = ("_emitted", "_geometry", "_lateness", "_limit", "_max_gap", "_segments", "counts", "newest")
+    __slots__ = (
+        "_emitted",
+        "_geometry",
+        "_lateness",
+        "_limit",
+        "_max_gap",
+        "_rate_hz",
+        "_reach",
+        "_segments",
+        "counts",
+        "newest",
+    )
 
     def __init__(self, geometry: Geometry, lateness: int, max_gap: int, limit: int, counts: Counts) -> None:
         self._geometry = geometry
+        self._rate_hz = float(geometry.rate)
+        self._reach = geometry.length + geometry.right
         self._lateness = lateness
         self._max_gap = max_gap
         self._limit = limit + lateness + 2 * (geometry.length + geometry.left + geometry.right)
@@ -98,11 +111,10 @@ class StreamAssembler:
 
     def push(self, record: Record, now: float) -> list[Cut]:
         """Take a record; return the windows that it completes, lowest number first. `now` is monotonic seconds."""
-        rate = self._geometry.rate
-        begin, phase0 = index_at(record.start_ns, rate)
+        begin, phase0 = index_at(record.start_ns, self._geometry.rate)
         size = len(record.samples)
         end = begin + size
-        phase1 = phase0 + size * (float(rate) / record.rate_hz - 1)
+        phase1 = phase0 + size * (self._rate_hz / record.rate_hz - 1)
         self.counts.samples += size
         newest = self.newest
         if newest is None or end > newest:
@@ -112,7 +124,11 @@ class StreamAssembler:
             if begin == tail.end and abs(phase0 - tail.phase1) < 0.5:
                 tail.append(record, record.samples, phase1)
                 tail.touched = now
-                return self._cut([tail]) if len(self._segments) == 1 else self._settled([tail])
+                if len(self._segments) > 1:
+                    return self._settled([tail])
+                if end < tail.next_first + self._reach and tail.start >= tail.next_first - self._geometry.left:
+                    return []
+                return self._cut([tail])
         late = newest is not None and end < newest - self._lateness
         self.counts.late += late
         return self._settled(self._insert(record, begin, (phase0, phase1), late, now))
@@ -196,6 +212,7 @@ class StreamAssembler:
         at = bisect_right(self._segments, piece.origin, key=_origin)
         self._segments.insert(at, piece)
         piece.next_number = self._geometry.number_from(piece.start)
+        piece.next_first = self._geometry.first(piece.next_number)
         if at > 0 and self._joined(at - 1):
             at -= 1
         if at + 1 < len(self._segments):
@@ -221,6 +238,7 @@ class StreamAssembler:
         left, right = self._segments[at], self._segments.pop(at + 1)
         left.join(right, fill, flag)
         left.next_number = min(left.next_number, right.next_number)
+        left.next_first = min(left.next_first, right.next_first)
 
     def _settled(self, grown: list[Segment], *, finished: bool = False) -> list[Cut]:
         """Decide what lateness has made final, then cut."""
@@ -274,16 +292,16 @@ class StreamAssembler:
         cuts: list[Cut] = []
         geometry = self._geometry
         for segment in segments:
-            number = segment.next_number
-            first = geometry.first(number)
-            while first + geometry.length + geometry.right <= segment.end:
+            number, first = segment.next_number, segment.next_first
+            end = segment.end
+            while first + self._reach <= end:
                 if first - geometry.left >= segment.start and self._emitted.add(number):
                     cuts.append(self._window(segment, number, first))
                 number += 1
                 first = geometry.first(number)
-            if number != segment.next_number:
-                segment.next_number = number
-            self._release(segment, first - geometry.left)
+            segment.next_number, segment.next_first = number, first
+            if segment.start < first - geometry.left:
+                self._release(segment, first - geometry.left)
         self.counts.windows += len(cuts)
         return cuts
 

@@ -18,7 +18,7 @@ class Batch:
 
     windows: tuple[Window, ...]
     logp: F32
-    """Log power, shape (N, C, F, T)."""
+    """Log power, shape (N, C, F, T); NaN for the missing components of partial windows."""
     flags: tuple[Flag, ...]
     peak: F64
     """Shape (N,), of the demeaned signal, in the unit of the samples."""
@@ -55,7 +55,10 @@ def transform(windows: Sequence[Window], profile: ProfileSpec) -> Batch:
         some = windows[rows[0]]
         samples = np.stack([windows[row].samples for row in rows])
         own = samples[:, :, some.margin : samples.shape[2] - some.margin]
-        logp[rows] = spectra.log_power(process.prepare(samples, profile, some.rate), profile)
+        power = spectra.log_power(process.prepare(samples, profile, some.rate), profile)
+        if np.issubdtype(own.dtype, np.floating):
+            power[np.isnan(own).all(axis=2)] = np.nan
+        logp[rows] = power
         peak[rows], rms[rows] = quality.peak_rms(own)
         for row, found in zip(rows, quality.flags(own), strict=True):
             flags[row] = found | windows[row].flags

@@ -39,6 +39,7 @@ class Segment:
         "_buffer",
         "late",
         "marks",
+        "next_first",
         "next_number",
         "ordered",
         "origin",
@@ -64,7 +65,8 @@ class Segment:
         """True when it must not be joined to what lies before it: data that contradict each other meet there."""
         self.late = False
         self.touched = 0.0
-        self.next_number = 0
+        self.next_number = self.next_first = 0
+        """The next window that may be cut from here, and the index of its first sample."""
 
     @property
     def end(self) -> int:
@@ -81,12 +83,13 @@ class Segment:
 
     def append(self, record: Record, samples: Samples, phase1: float) -> None:
         """Take samples that follow at once."""
-        begin = self.end
-        if self._buffer.full(len(samples)):
+        buffer = self._buffer
+        begin = self._base + buffer.size
+        if buffer.full(len(samples)):
             self._compact()
-        self._buffer.append(samples)
-        last = self.marks[-1]
-        if record.offset < last.offset or record.partition != last.partition:
+        buffer.append(samples)
+        _, partition, offset = self.marks[-1]
+        if record.offset < offset or record.partition != partition:
             self.ordered = False
         self.marks.append(Mark(begin, record.partition, record.offset))
         if record.flags:
@@ -174,15 +177,16 @@ class _Growable:
         return self.size + more > len(self._data)
 
     def append(self, samples: Samples) -> None:
-        more = len(samples)
-        if more and samples.dtype != self._data.dtype != np.float64:
-            self._data = self._data.astype(np.float64)
-        if self.full(more):
-            grown = np.empty(max(2 * self.size, self.size + more), dtype=self._data.dtype)
-            grown[: self.size] = self._data[: self.size]
-            self._data = grown
-        self._data[self.size : self.size + more] = samples
-        self.size += more
+        size, data = self.size, self._data
+        end = size + len(samples)
+        if samples.dtype != data.dtype != np.float64 and end > size:
+            data = self._data = data.astype(np.float64)
+        if end > len(data):
+            grown = np.empty(max(2 * size, end), dtype=data.dtype)
+            grown[:size] = data[:size]
+            data = self._data = grown
+        data[size:end] = samples
+        self.size = end
 
     def view(self, begin: int, end: int) -> Samples:
         return cast("Samples", self._data[begin:end])

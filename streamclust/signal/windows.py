@@ -82,6 +82,7 @@ class Windows:
         windows: list[Window] = []
         rejects: list[Reject] = []
         limit_ns = now_ns + round(self._spec.future_limit * NS)
+        streams = self._streams
         for record in records:
             if record.start_ns > limit_ns:
                 rejects.append(
@@ -89,16 +90,15 @@ class Windows:
                 )
                 continue
             key = (record.stream, record.rate_hz)
-            stream = self._streams[key] if key in self._streams else self._admit(record)
-            if isinstance(stream, Reason):
-                rejects.append(_reject(record, stream, self._why(record, stream)))
+            stream = streams[key] if key in streams else self._admit(record)
+            if isinstance(stream, _Stream):
+                if cuts := stream.assembler.push(record, now):
+                    windows += self._emitted(stream, cuts, now)
+                self._advance(record)
             elif stream is None:
                 self._ungrouped += 1
             else:
-                cuts = stream.assembler.push(record, now)
-                if cuts:
-                    windows += self._emitted(stream, cuts, now)
-                self._advance(record)
+                rejects.append(_reject(record, stream, self._why(record, stream)))
         return windows, rejects
 
     def finish(self) -> list[Window]:

@@ -290,7 +290,7 @@ def _open(path: Path) -> sqlite3.Connection:
             _check_version(con, path)
             (verdict,) = con.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
-                raise StateError(_corrupt(path, verdict))
+                raise StateError(_corrupt(path, " ".join(verdict.split())))
             for pragma in _PRAGMAS:
                 con.execute(pragma)
             if _user_version(con) < SCHEMA_VERSION:

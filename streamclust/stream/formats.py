@@ -181,7 +181,7 @@ def time_at(start_ns: int, rate_hz: float, n: int) -> int:
 
 
 def _obspy(data: bytes, fmt: str, *, headonly: bool) -> Any:
-    import obspy  # noqa: I001 — takes a second; only files that need it pay
+    import obspy
 
     if known(fmt) in (None, NPZ):
         raise BadRecord(Reason.UNREADABLE_FILE, f"format {fmt} is not read")
@@ -189,7 +189,7 @@ def _obspy(data: bytes, fmt: str, *, headonly: bool) -> Any:
         warnings.simplefilter("ignore")  # about headers; what is used of them is checked here
         try:
             return obspy.read(io.BytesIO(data), format=fmt, headonly=headonly)
-        except Exception as error:  # noqa: BLE001 — obspy's readers raise anything on hostile bytes; here it becomes one reject
+        except Exception as error:
             raise BadRecord(Reason.UNREADABLE_FILE, f"{fmt}: {type(error).__name__}: {error}"[:300]) from error
 
 
@@ -219,7 +219,7 @@ def _checked(stream: str, start_ns: int, rate_hz: float, array: np.ndarray[Any, 
         raise BadRecord(Reason.UNREADABLE_FILE, f"sampling rate must be in 1e-6..1e7 Hz (got {rate_hz})")
     if array.ndim != 1 or not array.size:
         raise BadRecord(Reason.UNREADABLE_FILE, f"a trace must have samples (got shape {array.shape})")
-    if not NO_TIME_NS <= start_ns or start_ns + array.size * NS / rate_hz >= _LAST_NS:
+    if not start_ns >= NO_TIME_NS or start_ns + array.size * NS / rate_hz >= _LAST_NS:
         raise BadRecord(Reason.UNREADABLE_FILE, f"time must be in 1971..2261 (got {start_ns} ns)")
     samples = _native(array)
     samples.flags.writeable = False
@@ -257,7 +257,13 @@ def _read_npz(data: bytes, label: str) -> list[Trace]:
             names = {name.removesuffix(".npy") for name in archive.namelist()}
             arrays = {
                 name: _member(archive, f"{name}.npy", kinds)
-                for name, kinds in (("x", "iuf"), ("fs", "iuf"), ("channels", "U"), ("segment_starts", "iu"), ("sweep_len", "iu"))
+                for name, kinds in (
+                    ("x", "iuf"),
+                    ("fs", "iuf"),
+                    ("channels", "U"),
+                    ("segment_starts", "iu"),
+                    ("sweep_len", "iu"),
+                )
                 if name in names or name in ("x", "fs")
             }
             if arrays["fs"].size != 1:

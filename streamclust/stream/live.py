@@ -18,6 +18,9 @@ from streamclust.store.models import ModelStore
 PENDING_MAX = 8
 """Without a model at most this many times `min_windows` are held back; then what there is must do."""
 
+WINDOWS_A_CLUSTER = 4
+"""At the end of a bounded source a first fit needs at least this many usable windows for each cluster."""
+
 Fit = Callable[[F32, Sequence[str], ProfileSpec, ModelSpec, np.random.Generator], Bundle]
 """A first fit: log power (N, C, F, T), N streams, settings -> Bundle."""
 
@@ -92,7 +95,10 @@ class Live:
 
     def finish(self, processed_at_ns: int) -> list[Event]:
         """Fit with what there is, or give the events out without clusters: a bounded source has ended."""
-        return self._first(processed_at_ns) if self._pending else []
+        if self._usable >= WINDOWS_A_CLUSTER * self._spec.clusters:
+            return self._first(processed_at_ns)
+        waiting, self._pending, self._usable = self._pending, [], 0
+        return [_event(batch, 0, self._profile, processed_at_ns) for batch in waiting]
 
     def _first(self, processed_at_ns: int) -> list[Event]:
         """Fit, publish, and assign all that was held back."""

@@ -6,10 +6,8 @@ import heapq
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from streamclust.core.clock import Clock
-from streamclust.core.errors import BadRecord, SourceUnavailable
 from streamclust.core.types import NS, Polled, Record, Reject
-from streamclust.stream.cursor import Chunk, Cursor, end_ns, unreadable
+from streamclust.stream.cursor import Chunk, Cursor
 
 LEAD_NS = 10 * NS
 """A file is read until it is this far ahead of the next one."""

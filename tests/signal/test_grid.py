@@ -37,7 +37,7 @@ def test_case_12_a_rate_more_than_one_percent_off_is_another_rate(header):
     assert nominal_rate(header) != 100
 
 
-@given(st.integers(1, 9_000_000_000) , RATES)
+@given(st.integers(1, 9_000_000_000), RATES)
 def test_a_sample_index_and_its_time_belong_together(seconds, rate):
     index = seconds * rate.numerator // rate.denominator
 

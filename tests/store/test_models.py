@@ -79,7 +79,9 @@ def test_a_damaged_model_is_refused_and_the_one_before_is_used(store, damage):
         case "format":
             manifest.write_text(json.dumps({"format": 2, "files": {"model.json": ""}}))
         case "escape":
-            manifest.write_text(json.dumps({"format": 1, "files": {"../1/model.json": hashlib.sha256(b"{}").hexdigest()}}))
+            manifest.write_text(
+                json.dumps({"format": 1, "files": {"../1/model.json": hashlib.sha256(b"{}").hexdigest()}})
+            )
 
     with pytest.raises(CorruptModel):
         store.load(2)

@@ -90,8 +90,8 @@ def test_a_reject_that_comes_again_is_stored_once(results):
 
 
 def test_numpy_scalars_and_non_finite_numbers_are_stored_as_numbers_and_null(results):
-    odd = event(1, novelty=np.float32(0.5), peak=float("nan"), rms=np.float64("nan"))
-    odd = odd._replace(memberships={"C1": np.float32(0.5), "C2": float("nan")})
+    members = {"C1": np.float32(0.5), "C2": float("nan")}
+    odd = event(1, novelty=np.float32(0.5), peak=float("nan"), rms=np.float64("nan"), memberships=members)
 
     results.commit([odd], [], {}, 0)
 
@@ -131,7 +131,7 @@ def test_a_failed_fsync_or_a_damaged_page_is_not_tried_again(results, code):
 
 def test_an_event_that_breaks_the_schema_is_an_error_and_not_silently_left_out(results):
     with pytest.raises(sqlite3.IntegrityError):
-        results.commit([event(1)._replace(stream=None)], [], {}, 0)  # type: ignore[arg-type] — that is the test
+        results.commit([event(1, stream=None)], [], {}, 0)
 
     assert results.commit([event(1)], [], {}, 0) == 1
 

@@ -162,7 +162,9 @@ def test_a_failed_write_is_tried_again_only_where_it_failed(tmp_path, reference)
 
 def test_a_window_waits_for_company_at_most_max_delay(tmp_path):
     clock = ManualClock()
-    settings = config(loop={"max_batch": 1000, "max_delay": 0.2, "max_records": 20}, model={"min_windows": 2, "clusters": 2})
+    settings = config(
+        loop={"max_batch": 1000, "max_delay": 0.2, "max_records": 20}, model={"min_windows": 2, "clusters": 2}
+    )
     sink = MemorySink()
     loop = make(tmp_path, MemorySource(recordings()[:20], bounded=False), [sink], settings, clock)
 

@@ -221,9 +221,12 @@ def _calibration(rows: F32, space: _Space, spec: ModelSpec, rng: np.random.Gener
 
 
 def _scale(d2: F64, centroids: F32) -> float:
-    """Root mean square of the distances; where every window is a centroid, half of their least separation."""
+    """Deviation per dimension around the centroids, for `Bundle.scale`.
+
+    Where every window is a centroid, half of the centroids' least separation stands for the distance.
+    """
     separation = squared_distances(centroids, centroids)
     least = float(np.min(separation[~np.eye(len(centroids), dtype=bool)], initial=np.inf))
     inside = float(d2.mean())
     floor = 1e-6 * least if np.isfinite(least) else 1e-12
-    return float(np.sqrt(inside if inside > floor else 0.25 * least))
+    return float(np.sqrt((inside if inside > floor else 0.25 * least) / centroids.shape[1]))

@@ -131,3 +131,10 @@ def test_more_windows_than_the_components_see_are_all_used(make_windows, monkeyp
 
 def test_the_card_is_json(fitted):
     assert json.loads(json.dumps(fitted[0].card)) == fitted[0].card
+
+
+def test_novelty_does_not_take_every_new_window_of_a_small_fit_for_novel(make_windows, profile):
+    x, _ = make_windows(np.random.default_rng(1), 40)
+    new, _ = make_windows(np.random.default_rng(2), 100)
+    scores = Scorer(fit(x, dimensions=16), profile, 0.995).score(new, ["s"] * len(new))
+    assert scores.is_novel.mean() < 0.05

@@ -1,0 +1,91 @@
+"""The first model: fitted once, published before it is used, and kept over restarts."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from streamclust.core.errors import ProfileMismatch
+from streamclust.core.specs import ModelSpec, ProfileSpec
+from streamclust.core.types import Flag, Window
+from streamclust.model.methods.baseline import fit_baseline
+from streamclust.signal.batch import Batch, transform
+from streamclust.store.models import ModelStore
+from streamclust.stream.live import PENDING_MAX, Live
+
+PROFILE = ProfileSpec(name="test", window_seconds=2.56, hop_seconds=1.28)
+SPEC = ModelSpec(min_windows=20, clusters=2, dimensions=3)
+
+
+def batch(count: int, first: int = 0, flags: Flag = Flag.NONE) -> Batch:
+    windows = []
+    for number in range(first, first + count):
+        rng = np.random.default_rng(number)
+        time = np.arange(256) / 100
+        signal = rng.normal(0, 100, 256) + 2000 * np.sin(2 * np.pi * (5 if number % 2 else 30) * time)
+        samples = signal.astype(np.int32)[None]
+        windows.append(
+            Window(f"w{number}", "s", number, number + 1, Fraction(100), samples, 0, 0.0, flags, {"p": number})
+        )
+    return transform(windows, PROFILE)
+
+
+def live(tmp_path, profile: ProfileSpec = PROFILE) -> Live:
+    return Live(ModelStore(tmp_path / "models"), fit_baseline, profile, SPEC)
+
+
+def test_windows_wait_until_there_are_enough_and_then_all_get_their_cluster(tmp_path):
+    first = live(tmp_path)
+
+    assert first.assign(batch(12), 0) == []
+    assert first.pending == 12
+    assert [need["p"] for need in first.needs()] == list(range(12))
+    events = first.assign(batch(12, 12), 0)
+
+    assert [e.window_id for e in events] == [f"w{n}" for n in range(24)]
+    assert all(e.model == 1 and e.cluster for e in events)
+    assert first.pending == 0
+    assert len({e.cluster for e in events if int(e.window_id[1:]) % 2}) == 1
+    assert {e.cluster for e in events} == {"C1", "C2"}
+
+
+def test_the_fit_does_not_depend_on_how_windows_were_batched(tmp_path):
+    whole = live(tmp_path / "a").assign(batch(30), 0)
+    one = live(tmp_path / "b")
+    parts = [e for n in range(30) for e in one.assign(batch(1, n), 0)]
+
+    assert [(e.window_id, e.cluster) for e in whole] == [(e.window_id, e.cluster) for e in parts]
+
+
+def test_a_restart_uses_the_published_model(tmp_path):
+    before = live(tmp_path).assign(batch(30), 0)
+    again = live(tmp_path)
+
+    assert again.version == 1
+    after = again.assign(batch(30), 0)
+    assert [(e.window_id, e.cluster, e.model) for e in before] == [(e.window_id, e.cluster, e.model) for e in after]
+
+
+def test_a_model_of_another_profile_is_refused(tmp_path):
+    live(tmp_path).assign(batch(30), 0)
+
+    with pytest.raises(ProfileMismatch):
+        live(tmp_path, ProfileSpec(name="test", window_seconds=2.56, hop_seconds=1.0))
+
+
+def test_unusable_windows_do_not_wait(tmp_path):
+    (event,) = live(tmp_path).assign(batch(1, flags=Flag.DEAD), 0)
+
+    assert event.flags == ("dead",)
+    assert event.cluster is None
+
+
+def test_windows_that_may_not_be_trained_on_wait_but_not_for_ever(tmp_path):
+    first = live(tmp_path)
+    events = [e for n in range(PENDING_MAX * SPEC.min_windows) for e in first.assign(batch(1, n, Flag.CLIPPED), 0)]
+
+    assert len(events) == PENDING_MAX * SPEC.min_windows
+    assert all(e.cluster is None for e in events), "nothing could be fitted"
+    assert first.pending == 0

@@ -1,0 +1,104 @@
+"""A full or read-only disk stops intake, loses nothing, and the daemon goes on by itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import daemons
+import pytest
+
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root"),
+]
+
+
+@contextmanager
+def small_disk(at: Path, size: str = "3m") -> Iterator[Path]:
+    at.mkdir(parents=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", at], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"tmpfs cannot be mounted here: {done.stderr.decode().strip()}")
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", at], check=True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return daemons.recordings(tmp_path_factory.mktemp("recordings"), seconds=600)
+
+
+@pytest.fixture(scope="module")
+def expected(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference")
+    daemons.run(daemons.config(folder, data))
+    return daemons.rows(folder / "state")
+
+
+def test_case_61_disk_full_pauses_and_goes_on_when_space_returns(data, expected, tmp_path):
+    with small_disk(tmp_path / "state") as state:
+        source = {"type": "files", "paths": [str(data)], "speed": 60}
+        process = daemons.start(daemons.config(tmp_path, data, source=source, loop={"max_delay": 0.05}))
+        try:
+            daemons.wait_for(lambda: daemons.count(state) > 30)
+            ballast = state / "ballast"
+            with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            stuck = daemons.wait_for(lambda: daemons.count(state) if _stands(state) else 0)
+            assert process.poll() is None, "the daemon must stay alive"
+            ballast.unlink()
+            daemons.wait_for(lambda: daemons.count(state) > stuck)
+            code, log = daemons.finish(process, 60)
+        finally:
+            process.kill()
+        assert code == 0, log
+        assert daemons.events_of(log, "turn.failed")
+        assert "Traceback" not in log
+        daemons.assert_same(daemons.rows(state), expected)
+        lines = daemons.lines(state)
+        assert {line["window_id"] for line in lines} == expected.keys()
+
+
+def _stands(state: Path) -> bool:
+    """Nothing was added for a while."""
+    import time
+
+    before = daemons.count(state)
+    time.sleep(1.5)
+    return daemons.count(state) == before
+
+
+def test_below_the_reserve_intake_pauses_before_the_disk_is_full(data, expected, tmp_path):
+    with small_disk(tmp_path / "state", "40m") as state:
+        ballast = state / "ballast"
+        ballast.write_bytes(bytes(35 << 20))
+        path = daemons.config(tmp_path, data, state={"dir": str(state), "reserve_bytes": 10 << 20})
+        process = daemons.start(path)
+        try:
+            assert _stands(state)
+            ballast.unlink()
+            code, log = daemons.finish(process, 60)
+        finally:
+            process.kill()
+        assert code == 0, log
+        assert daemons.events_of(log, "disk.low")
+        assert daemons.events_of(log, "disk.ok")
+        daemons.assert_same(daemons.rows(state), expected)
+
+
+def test_case_62_a_read_only_state_directory_is_refused_with_a_clear_message(data, tmp_path):
+    with small_disk(tmp_path / "state") as state:
+        subprocess.run(["mount", "-o", "remount,ro", state], check=True)
+        code, log = daemons.finish(daemons.start(daemons.config(tmp_path, data)))
+        subprocess.run(["mount", "-o", "remount,rw", state], check=True)
+
+    assert code == 1
+    assert str(state) in log
+    assert "Traceback" not in log
