@@ -55,6 +55,14 @@ def station(number: int) -> str:
     return f"FDSN:XX_S{number:04d}__H_H_Z"
 
 
+def sds_path(root: Path, number: int, start_ns: int) -> Path:
+    """Return the day file of a record of stream `number` in a SeisComP archive."""
+    day = time.gmtime(start_ns // NS)
+    network, name = "XX", station(number).split("_")[1]
+    file = f"{network}.{name}..HHZ.D.{day.tm_year}.{day.tm_yday:03d}"
+    return root / str(day.tm_year) / network / name / "HHZ.D" / file
+
+
 def pack(stream: str, samples: NDArray[np.int32], start_ns: int) -> list[Piece]:
     """Pack samples as miniSEED 2, Steim2, 512 bytes a record."""
     record = MS3Record(reclen=RECORD_BYTES, encoding=DataEncoding.STEIM2)
@@ -72,13 +80,17 @@ def pack(stream: str, samples: NDArray[np.int32], start_ns: int) -> list[Piece]:
     return pieces
 
 
-def network(streams: int, seconds: float, start_ns: int = EPOCH_NS, seed: int = 0) -> list[list[Piece]]:
-    """Return the records of each stream; one signal in 16 is made anew, the others are shifts of it."""
-    rng = np.random.default_rng(seed)
+def network(streams: int, seconds: float, start_ns: int = EPOCH_NS, spread: float = 10.0) -> list[list[Piece]]:
+    """Return the records of each stream: 16 signals and shifts of them, begun within `spread` seconds."""
+    rng = np.random.default_rng(0)
     size = round(seconds * RATE)
     some = [seismogram(size, rng, events=max(1, round(seconds / 120))) for _ in range(min(16, streams))]
     return [
-        pack(station(n), np.roll(some[n % len(some)], int(rng.integers(size))), start_ns + n * 10_000_000)
+        pack(
+            station(n),
+            np.roll(some[n % len(some)], int(rng.integers(size))),
+            start_ns + n * round(spread * RATE) // streams * 10_000_000,
+        )
         for n in range(streams)
     ]
 

@@ -210,8 +210,13 @@ def write_new(path: Path, data: bytes, disk: Disk = REAL_DISK) -> None:
     SinkUnavailable, DurabilityError
         See `failure`; a part of the file may be there.
     """
+    _write_at(path, path, data, disk)
+
+
+def _write_at(where: Path, path: Path, data: bytes, disk: Disk) -> None:
+    """Write and fsync `where`; errors name `path`."""
     with translated(path):
-        fd = disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        fd = disk.open(where, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         with translated(path):
             write_all(fd, data, disk)
@@ -233,7 +238,7 @@ def write_file(path: Path, data: bytes, disk: Disk = REAL_DISK) -> None:
     """
     tmp = tmp_path(path)
     try:
-        write_new(tmp, data, disk)
+        _write_at(tmp, path, data, disk)
         with translated(path):
             disk.rename(tmp, path)
     except (SinkUnavailable, DurabilityError):

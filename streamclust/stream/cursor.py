@@ -143,7 +143,8 @@ class Cursor:
         About where its first record begins.
     """
 
-    def __init__(self, partition: str, reader: Reader, offset: int, hint_ns: int) -> None:
+    def __init__(self, path: str, partition: str, reader: Reader, offset: int, hint_ns: int) -> None:
+        self.path = path
         self.partition = partition
         self.head_ns = hint_ns
         """Start of the next record, as far as it is known."""

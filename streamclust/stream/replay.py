@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from streamclust.core.clock import Clock
+from streamclust.core.errors import BadRecord
 from streamclust.core.types import NS, Polled, Record, Reject
-from streamclust.stream.cursor import Chunk, Cursor
+from streamclust.stream.cursor import Chunk, Cursor, end_ns, unreadable
 
 LEAD_NS = 10 * NS
 """A file is read until it is this far ahead of the next one."""
 MAX_OPEN = 256
 """Files that take part in the merge at once; it bounds memory, the others wait."""
-MIN_STEP, MAX_STEP = 0.001, 0.1
-"""Seconds slept at once while a record is not due."""
+STEP = 0.05
+"""Seconds slept at once while nothing is due."""
 
 
 class Pending(NamedTuple):
@@ -24,7 +26,7 @@ class Pending(NamedTuple):
     partition: str
     path: str
     open: Callable[[], Cursor]
-    """May raise as a Reader does."""
+    """May raise BadRecord or SourceUnavailable."""
 
 
 class Batch:
@@ -46,8 +48,7 @@ class Batch:
         self.rejects += chunk.rejects
         self._skipped += chunk.skipped
         self._nbytes += chunk.nbytes
-        if chunk.nbytes or chunk.rejects:
-            self.next_offsets[cursor.partition] = cursor.position
+        self.next_offsets[cursor.partition] = cursor.position
 
     def take(self, cursor: Cursor) -> None:
         """Take the cursor's next record."""
@@ -65,14 +66,13 @@ class Merge:
     The order of records follows from the files and the positions alone, not from the size of the polls.
     """
 
-    def __init__(self, pending: Iterable[Pending] = ()) -> None:
+    def __init__(self) -> None:
         self.retired: dict[str, Cursor] = {}
-        """Cursors that had nothing more when they were last read; the owner may `wake` or forget them."""
+        """Cursors that had nothing more when they were last read; the owner may `wake` them."""
         self._pending: list[Pending] = []
         self._heap: list[tuple[int, str, Cursor]] = []
         self._current: Cursor | None = None
         self._limit_ns = 0
-        self.add(pending)
 
     def add(self, pending: Iterable[Pending]) -> None:
         """Let more files take part."""
@@ -83,35 +83,96 @@ class Merge:
         self.retired.pop(cursor.partition, None)
         heapq.heappush(self._heap, (cursor.head_ns, cursor.partition, cursor))
 
-    def select(self, batch: Batch) -> Cursor | None:
-        """Return a cursor with a record at hand; None when all files have nothing (now).
-
-        Bytes that give no record go to `batch`, one chunk a call, and then None comes too.
+    def fill(self, batch: Batch, max_records: int, due: Callable[[Record], bool]) -> None:
+        """Take records in order, until there are `max_records`, the next is not due, or all files have nothing.
 
         Raises
         ------
         SourceUnavailable
-            A file cannot be read now; it stays in the merge.
+            A file cannot be read now; it stays in the merge, and so does `batch`.
         """
-        if self._current is None or self._current.head_ns > self._limit_ns:
-            self._choose(batch)
-        cursor = self._current
-        while cursor is not None and not cursor.loaded:
-            moved = self._load(cursor, batch)
-            if cursor.loaded and cursor.head_ns <= self._limit_ns:
-                break
-            if moved and not cursor.loaded and len(batch.rejects):
-                return None
-            self._choose(batch) if not moved or cursor.head_ns > self._limit_ns else None
-            cursor = self._current
-        return cursor
+        while len(batch.records) < max_records:
+            cursor = self._next(batch)
+            if cursor is None:
+                return
+            if cursor.loaded:
+                if cursor.head_ns > self._limit_ns:
+                    continue
+                if not due(cursor.peek()):
+                    return
+                batch.take(cursor)
+            else:
+                self._load(cursor, batch)
 
     @property
     def exhausted(self) -> bool:
         """Whether every file was read to its end."""
         return not (self._pending or self._heap or self._current)
 
-    def clear(self) -> None:
+    def close(self) -> None:
         """Forget every file."""
         self._pending, self._heap, self._current = [], [], None
         self.retired.clear()
+
+    def _load(self, cursor: Cursor, batch: Batch) -> None:
+        """Read on in a file; one without anything more, or that cannot be read, leaves the merge."""
+        before = cursor.position
+        try:
+            chunk = cursor.load()
+        except BadRecord as bad:
+            batch.rejects.append(unreadable(cursor.path, cursor.partition, bad))
+            self._current = None
+            return
+        if chunk.end == before:
+            self.retired[cursor.partition] = cursor
+            self._current = None
+        else:
+            batch.note(cursor, chunk)
+
+    def _next(self, batch: Batch) -> Cursor | None:
+        """Return the file whose turn it is; None when there is none."""
+        if self._current is None or self._current.head_ns > self._limit_ns:
+            if self._current is not None:
+                heapq.heappush(self._heap, (self._current.head_ns, self._current.partition, self._current))
+                self._current = None
+            self._open_due(batch)
+            if not self._heap:
+                return None
+            self._current = heapq.heappop(self._heap)[2]
+            ahead = [self._heap[0][0]] if self._heap else []
+            ahead += [self._pending[-1].start_ns] if self._pending else []
+            self._limit_ns = max(min(ahead, default=1 << 63), self._current.head_ns) + LEAD_NS
+        return self._current
+
+    def _open_due(self, batch: Batch) -> None:
+        """Open the files that the merge has reached."""
+        while self._pending and len(self._heap) < MAX_OPEN:
+            if self._heap and self._pending[-1].start_ns > self._heap[0][0]:
+                return
+            pending = self._pending[-1]
+            try:
+                cursor = pending.open()
+            except BadRecord as bad:
+                batch.rejects.append(unreadable(pending.path, pending.partition, bad))
+            else:
+                heapq.heappush(self._heap, (cursor.head_ns, cursor.partition, cursor))
+            self._pending.pop()
+
+
+class Pace:
+    """When a record is due at a multiple of real time; the first one sets the beginning."""
+
+    def __init__(self, speed: float | Literal["max"], clock: Clock) -> None:
+        self._speed = speed
+        self._clock = clock
+        self._began: tuple[int, float] | None = None
+
+    def due(self, record: Record) -> bool:
+        """Whether the record's last sample has been "recorded" by now."""
+        if self._speed == "max":
+            return True
+        now = self._clock.monotonic()
+        if self._began is None:
+            self._began = (record.start_ns, now)
+        start_ns, began = self._began
+        return end_ns(record) - start_ns <= (now - began) * float(self._speed) * NS

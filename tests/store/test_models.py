@@ -148,6 +148,15 @@ def test_half_written_directories_are_ignored_and_swept(store):
     assert sorted(path.name for path in store.directory.iterdir()) == ["1"]
 
 
+def test_all_files_and_their_names_are_durable_before_the_version_appears(tmp_path):
+    (tmp_path / "models").mkdir()
+    disk = FaultyDisk()
+    ModelStore(tmp_path / "models", disk).publish({"w": b"1"})
+
+    file, directory = ["open", "write", "fsync", "close"], ["open", "fsync", "close"]
+    assert disk.calls == ["mkdir", *file, *file, *directory, "rename", *directory]
+
+
 def test_death_at_any_call_of_a_publication_leaves_whole_models_only(tmp_path):
     disk = FaultyDisk()
     ModelStore(tmp_path / "count", disk).publish(FILES)

@@ -35,13 +35,20 @@ def failing_connection(results, statement, code):
         def __getattr__(self, name):
             return getattr(self.real, name)
 
+        def executemany(self, sql, values):
+            self.check(sql)
+            return self.real.executemany(sql, values)
+
         def execute(self, sql, *values):
+            self.check(sql)
+            return self.real.execute(sql, *values)
+
+        def check(self, sql):
             if self.armed and sql.startswith(statement):
                 self.armed = False
                 error = sqlite3.OperationalError("made to fail")
                 error.sqlite_errorcode = code
                 raise error
-            return self.real.execute(sql, *values)
 
     results._con = Connection(results._con)
     return results
@@ -101,7 +108,9 @@ def test_numpy_scalars_and_non_finite_numbers_are_stored_as_numbers_and_null(res
     assert json.loads(text, parse_constant=pytest.fail) == {"C1": 0.5, "C2": None}
 
 
-@pytest.mark.parametrize("statement", ["BEGIN", "UPDATE totals", "INSERT INTO quarantine", "COMMIT"])
+@pytest.mark.parametrize(
+    "statement", ["BEGIN", "INSERT INTO a", "UPDATE totals", "INSERT INTO quarantine", "INSERT OR REPLACE", "COMMIT"]
+)
 @pytest.mark.parametrize(
     "code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR_WRITE]
 )

@@ -47,3 +47,14 @@ def test_when_the_flush_fails_everything_stays_staged_and_the_position_does_not_
     assert results.counts()["assignments"] == 300
     assert results.counts()["quarantine"] == 1
     assert results.positions() == {"file": 5}
+
+
+def test_where_events_go_elsewhere_only_rejects_and_positions_are_kept(results):
+    sink = SqliteSink(results, ManualClock(), keep_events=False)
+
+    sink.write(events(0, 3), [reject()])
+    sink.flush({"file": 5})
+
+    assert results.counts()["assignments"] == 0
+    assert results.counts()["quarantine"] == 1
+    assert results.positions() == {"file": 5}

@@ -1,0 +1,126 @@
+"""The source `files`: recordings in files, directories and globs, read together to their end."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamclust.core.clock import Clock
+from streamclust.core.errors import BadRecord, ConfigError, Problem, SourceUnavailable
+from streamclust.core.specs import FilesSource
+from streamclust.core.types import Polled, Positions
+from streamclust.signal import mseed
+from streamclust.stream import formats
+from streamclust.stream.cursor import Cursor, MseedReader, PositionStore, WholeReader, read_bytes, read_whole
+from streamclust.stream.replay import STEP, Batch, Merge, Pace, Pending
+
+PEEK = 4096
+"""Bytes from which a file's first start time is taken."""
+
+
+class ArchiveSource:
+    """Reads every file once, all in the order of time. A partition is a file's absolute path.
+
+    Parameters
+    ----------
+    spec
+        What to read, and how fast.
+    store
+        Where committed positions are; reading starts from them.
+
+    Raises
+    ------
+    ConfigError
+        A path matches nothing, or the format is unknown.
+    """
+
+    def __init__(self, spec: FilesSource, store: PositionStore, clock: Clock) -> None:
+        self._format = None if spec.format is None else _known(spec.format)
+        self._store = store
+        self._clock = clock
+        self._positions = dict(store.positions())
+        self._pace = Pace(spec.speed, clock)
+        self._merge = Merge()
+        self._batch = Batch()
+        self._merge.add(self._pending(path) for path in _expanded(spec.paths))
+
+    def poll(self, max_records: int, timeout: float) -> Polled:
+        """Return the next records in the order of time; as `stream.ports.Source`."""
+        until = self._clock.monotonic() + timeout
+        while True:
+            self._merge.fill(self._batch, max_records, self._pace.due)
+            now = self._clock.monotonic()
+            if self._batch or self._merge.exhausted or now >= until:
+                break
+            self._clock.sleep(min(STEP, until - now))
+        batch, self._batch = self._batch, Batch()
+        return batch.polled(ended=self._merge.exhausted)
+
+    def commit(self, positions: Positions) -> None:
+        """Store positions."""
+        self._store.save_positions(positions)
+
+    def close(self) -> None:
+        """Forget the files; none is held open."""
+        self._merge.close()
+
+    def _pending(self, path: str) -> Pending:
+        """Look at a file's beginning for its format and its place in the order."""
+        offset = self._positions.get(path, 0)
+        try:
+            head = read_bytes(path, 0, PEEK)
+            fmt = self._format or formats.detect(path, head[: formats.HEAD])
+            start_ns = _start_ns(path, head, fmt)
+        except (BadRecord, SourceUnavailable) as error:
+            failure = error
+
+            def fail() -> Cursor:
+                raise failure
+
+            return Pending(0, path, path, fail)
+
+        def opened() -> Cursor:
+            label = Path(path).stem
+            reader = MseedReader(path, path) if fmt == formats.MSEED else WholeReader(path, path, fmt, label)
+            return Cursor(path, path, reader, offset, start_ns)
+
+        return Pending(start_ns, path, path, opened)
+
+
+def _start_ns(path: str, head: bytes, fmt: str) -> int:
+    if fmt == formats.MSEED:
+        return mseed.peek_start_ns(head) or 0
+    return formats.first_start_ns(read_whole(path), fmt)
+
+
+def _known(name: str) -> str:
+    fmt = formats.known(name)
+    if fmt is None:
+        raise ConfigError([Problem("source.format", repr(name), "must be mseed, npz, or a format that obspy reads")])
+    return fmt
+
+
+def _expanded(patterns: tuple[str, ...] | list[str]) -> list[str]:
+    """Absolute paths of all files that the patterns name, each once, in the order of their names."""
+    found: set[str] = set()
+    problems = []
+    for number, pattern in enumerate(patterns):
+        files = [file for path in glob.glob(pattern, recursive=True) for file in _files(path)]  # noqa: PTH207 — patterns may be absolute
+        if not files:
+            problems.append(Problem(f"source.paths[{number}]", repr(pattern), "must name at least one file"))
+        found.update(files)
+    if problems:
+        raise ConfigError(problems)
+    return sorted(found)
+
+
+def _files(path: str) -> Iterator[str]:
+    """Yield a file, or all files below a directory; hidden ones are left out."""
+    if not os.path.isdir(path):  # noqa: PTH112 — strings throughout: thousands of paths
+        yield os.path.abspath(path)  # noqa: PTH100 — likewise
+        return
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (os.path.abspath(os.path.join(folder, n)) for n in names if not n.startswith("."))  # noqa: PTH100, PTH118 — likewise

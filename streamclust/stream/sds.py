@@ -1,0 +1,169 @@
+"""The source `sds`: a span of a SeisComP data structure archive, then what an acquisition system appends."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+
+from streamclust.core.clock import Clock
+from streamclust.core.errors import ConfigError, Problem
+from streamclust.core.specs import SdsSource
+from streamclust.core.types import NS, Polled, Positions
+from streamclust.stream.cursor import Cursor, MseedReader, PositionStore
+from streamclust.stream.replay import STEP, Batch, Merge, Pace, Pending
+
+_NAME = re.compile(r"^([^.]*)\.([^.]*)\.([^.]*)\.([^.]*)\.D\.(\d{4})\.(\d{3})$")
+DAY = timedelta(days=1)
+FOREVER_NS = (1 << 63) - 1
+
+
+class SdsArchive:
+    """Reads day files in the order of time and follows them as they grow.
+
+    A partition is a day file's path below the root: ``2026/BW/RJOB/EHZ.D/BW.RJOB..EHZ.D.2026.001``.
+    A record that is not whole yet at the end of a file stays unread until it is. A file that became
+    shorter was written anew and is read again from its beginning.
+
+    Parameters
+    ----------
+    spec
+        Root, streams, span, following, pace.
+    store
+        Where committed positions are; reading starts from them.
+
+    Raises
+    ------
+    ConfigError
+        The root is no directory, or a time cannot be read.
+    """
+
+    def __init__(self, spec: SdsSource, store: PositionStore, clock: Clock) -> None:
+        self._spec = spec
+        self._store = store
+        self._clock = clock
+        self._root = Path(spec.root)
+        if not self._root.is_dir():
+            raise ConfigError([Problem("source.root", repr(spec.root), "must be a directory, the root of the archive")])
+        now_ns = clock.now_ns()
+        self._live_from_ns = now_ns if spec.start == "now" else None
+        begin_ns = now_ns if spec.start == "now" else _time_ns("source.start", spec.start, -FOREVER_NS)
+        self._span = (begin_ns, _time_ns("source.end", spec.end, FOREVER_NS))
+        self._positions = dict(store.positions())
+        self._pace = Pace(spec.speed, clock)
+        self._merge = Merge()
+        self._batch = Batch()
+        self._known: dict[str, int] = {}
+        self._scanned = -float("inf")
+        self._scan(clock.monotonic(), first=True)
+
+    def poll(self, max_records: int, timeout: float) -> Polled:
+        """Return what is there, in the order of time; as `stream.ports.Source`."""
+        until = self._clock.monotonic() + timeout
+        while True:
+            self._merge.fill(self._batch, max_records, self._pace.due)
+            now = self._clock.monotonic()
+            if self._batch or self._ended or now >= until:
+                break
+            if self._spec.follow and now - self._scanned >= self._spec.poll_interval:
+                self._scan(now)
+            else:
+                self._clock.sleep(min(STEP, self._spec.poll_interval, until - now))
+        batch, self._batch = self._batch, Batch()
+        return batch.polled(ended=self._ended and not batch.records)
+
+    def commit(self, positions: Positions) -> None:
+        """Store positions."""
+        self._store.save_positions(positions)
+
+    def close(self) -> None:
+        """Forget the files; none is held open."""
+        self._merge.close()
+
+    @property
+    def _ended(self) -> bool:
+        """Whether nothing more will come, ever."""
+        past = self._span[1] < self._clock.now_ns()
+        return self._merge.exhausted and (not self._spec.follow or past)
+
+    def _scan(self, now: float, *, first: bool = False) -> None:
+        """Find new files and files that grew."""
+        self._scanned = now
+        new = []
+        for partition, day in self._files():
+            size = self._size(partition)
+            before = self._known.get(partition)
+            if before is None:
+                skip = first and self._live_from_ns is not None
+                new.append(self._pending(partition, day, size if skip else 0))
+            elif size < before:
+                self._merge.retired.pop(partition, None)
+                self._positions.pop(partition, None)
+                new.append(self._pending(partition, day, 0))
+            elif size > before and partition in self._merge.retired:
+                self._merge.wake(self._merge.retired[partition])
+            else:
+                continue
+            self._known[partition] = size
+        self._merge.add(new)
+
+    def _files(self) -> Iterator[tuple[str, datetime]]:
+        """Yield (partition, day) of all day files of the wanted streams that may hold data of the span."""
+        begin_ns, end_ns = self._span
+        for folder in sorted(self._folders()):
+            for name in sorted(os.listdir(folder)):
+                match = _NAME.match(name)
+                if match is None or not self._wanted(".".join(match.groups()[:4])):
+                    continue
+                year, of_year = int(match[5]), int(match[6])
+                if not (1971 <= year <= 2261 and 1 <= of_year <= 366):
+                    continue
+                day = datetime(year, 1, 1, tzinfo=UTC) + DAY * (of_year - 1)
+                if _ns(day + 2 * DAY) > begin_ns and _ns(day - DAY) < end_ns:  # records may reach over midnight
+                    yield str((folder / name).relative_to(self._root)), day
+
+    def _folders(self) -> Iterator[Path]:
+        """Yield the channel folders of the years of the span."""
+        for year in self._root.iterdir():
+            if re.fullmatch(r"\d{4}", year.name):
+                yield from (folder for folder in year.glob("*/*/*.D") if folder.is_dir())
+
+    def _wanted(self, nslc: str) -> bool:
+        return any(fnmatchcase(nslc, pattern) for pattern in self._spec.streams)
+
+    def _size(self, partition: str) -> int:
+        try:
+            return (self._root / partition).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _pending(self, partition: str, day: datetime, offset: int) -> Pending:
+        path = str(self._root / partition)
+        start_ns = _ns(day)
+        offset = self._positions.get(partition, offset)
+        span = None if self._live_from_ns is not None else self._span
+
+        def opened() -> Cursor:
+            reader = MseedReader(path, partition, growing=self._spec.follow, span=span)
+            return Cursor(path, partition, reader, offset, start_ns)
+
+        return Pending(start_ns, partition, path, opened)
+
+
+def _ns(day: datetime) -> int:
+    return int(day.timestamp()) * NS
+
+
+def _time_ns(path: str, text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    try:
+        return int(np.datetime64(text.removesuffix("Z"), "ns").astype(np.int64))
+    except ValueError:
+        problem = Problem(path, repr(text), "must be an ISO 8601 time in UTC, as 2026-01-31T12:00:00Z")
+        raise ConfigError([problem]) from None
