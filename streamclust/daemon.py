@@ -26,7 +26,7 @@ from streamclust.store.results import Results
 from streamclust.store.state import StateDir
 from streamclust.stream.loop import Loop
 
-RETRY_FIRST, RETRY_MOST = 0.5, 30.0
+RETRY_FIRST, RETRY_MOST = 0.5, 8.0
 """Seconds before a failed turn is tried again: the first time, and at most."""
 DISK_EVERY = 5.0
 """Seconds between looks at the free space."""
@@ -140,8 +140,8 @@ class _Daemon:
         self._log.event("started", version=__version__, state=str(self._state.path), profile=self._config.profile.label)
         self._notifier.ready("running")
         while not self._stop.wanted and not self._loop.ended:
-            self._round(self._loop.turn)
             self._await_disk()
+            self._round(self._loop.turn)
         self._notifier.stopping()
         while not self._round(self._loop.drain):
             pass  # the outputs get until the deadline of the stop, or for ever when the source ended

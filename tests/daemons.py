@@ -10,6 +10,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +76,27 @@ def start(
     )
 
 
+@contextmanager
+def running(config_path: Path, *, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Start a daemon that is gone at the end of the block, whatever happened in it."""
+    process = start(config_path, env=env)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        if process.stderr and not process.stderr.closed:
+            process.communicate()
+
+
 def finish(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int, str]:
     """Wait for the end; return the exit code and the log."""
-    _, log = process.communicate(timeout=timeout)
+    try:
+        _, log = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _, log = process.communicate()
+        log += "\nstill running: killed by the test"
     return process.returncode, log
 
 
@@ -104,9 +124,8 @@ def wait_for(condition: Any, timeout: float = 30.0) -> Any:
 
 def rows(state: Path, columns: str = f"{COLUMNS}, {NUMBERS}") -> dict[str, tuple[Any, ...]]:
     """Return window_id -> row."""
-    with sqlite3.connect(f"file:{state / 'streamclust.sqlite'}?mode=ro", uri=True) as con:
+    with closing(sqlite3.connect(f"file:{state / 'streamclust.sqlite'}?mode=ro", uri=True)) as con:
         found = con.execute(f"SELECT {columns} FROM assignments").fetchall()  # noqa: S608 — our own constants
-    con.close()
     return {row[0]: row for row in found}
 
 
@@ -120,15 +139,15 @@ def count(state: Path) -> int:
 
 def quarantine(state: Path) -> set[tuple[str, int, str]]:
     """Return (partition, offset, reason) of each reject."""
-    with sqlite3.connect(f"file:{state / 'streamclust.sqlite'}?mode=ro", uri=True) as con:
+    with closing(sqlite3.connect(f"file:{state / 'streamclust.sqlite'}?mode=ro", uri=True)) as con:
         found = con.execute('SELECT "partition", "offset", reason FROM quarantine').fetchall()
-    con.close()
     return set(found)
 
 
 def lines(state: Path) -> list[dict[str, Any]]:
     """Return the events of the JSONL sink; every line must be whole."""
-    return [json.loads(line) for path in sorted((state / "events").glob("*.jsonl")) for line in path.open()]
+    paths = sorted((state / "events").glob("*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
 def assert_same(got: dict[str, tuple[Any, ...]], expected: dict[str, tuple[Any, ...]]) -> None:

@@ -61,11 +61,10 @@ def test_a_second_run_goes_on_where_the_first_ended(data, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_case_59_a_signal_finishes_the_turn_and_exits_0(data, tmp_path, number):
-    process = daemons.start(slow(data, tmp_path))
-    daemons.wait_for(lambda: daemons.count(tmp_path / "state") > 0)
-
-    process.send_signal(number)
-    code, log = daemons.finish(process, 25)
+    with daemons.running(slow(data, tmp_path)) as process:
+        daemons.wait_for(lambda: daemons.count(tmp_path / "state") > 0)
+        process.send_signal(number)
+        code, log = daemons.finish(process, 25)
 
     assert code == 0, log
     assert "Traceback" not in log
@@ -76,16 +75,12 @@ def test_case_59_a_signal_finishes_the_turn_and_exits_0(data, tmp_path, number):
 
 
 def test_health_metrics_and_readiness_over_http(data, tmp_path):
-    process = daemons.start(slow(data, tmp_path))
-    try:
+    with daemons.running(slow(data, tmp_path)) as process:
         port = port_of(process)
         daemons.wait_for(lambda: daemons.get(port, "/readyz")[0] == 200)
         assert daemons.get(port, "/livez")[0] == 200
         assert daemons.get(port, "/nothing")[0] == 404
         daemons.wait_for(lambda: "streamclust_records_total" in daemons.get(port, "/metrics")[1])
-    finally:
-        process.terminate()
-        daemons.finish(process, 25)
 
 
 def test_systemd_is_told_when_it_is_ready_and_when_it_stops(data, tmp_path):
@@ -93,29 +88,25 @@ def test_systemd_is_told_when_it_is_ready_and_when_it_stops(data, tmp_path):
         heard.bind(str(tmp_path / "notify"))
         heard.settimeout(30)
         env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
-        process = daemons.start(slow(data, tmp_path), env=env)
-        messages = [heard.recv(4096).decode()]
-        while "WATCHDOG=1" not in messages[-1]:
-            messages.append(heard.recv(4096).decode())
-        process.terminate()
-        while "STOPPING=1" not in messages[-1]:
-            messages.append(heard.recv(4096).decode())
-        daemons.finish(process, 25)
+        with daemons.running(slow(data, tmp_path), env=env) as process:
+            messages = [heard.recv(4096).decode()]
+            while "WATCHDOG=1" not in messages[-1]:
+                messages.append(heard.recv(4096).decode())
+            process.terminate()
+            while "STOPPING=1" not in messages[-1]:
+                messages.append(heard.recv(4096).decode())
 
     assert messages[0].startswith("READY=1")
 
 
 def test_case_64_two_daemons_on_one_state_directory_the_second_is_refused(data, tmp_path):
-    first = daemons.start(slow(data, tmp_path))
-    try:
+    with daemons.running(slow(data, tmp_path)) as first:
         daemons.wait_for(lambda: daemons.count(tmp_path / "state") > 0)
         code, log = daemons.finish(daemons.start(tmp_path / "config.yaml"))
-        assert code == 1
-        assert str(first.pid) in log
-        assert "Traceback" not in log
-    finally:
-        first.terminate()
-        daemons.finish(first, 25)
+
+    assert code == 1
+    assert str(first.pid) in log
+    assert "Traceback" not in log
 
 
 def test_case_65_a_state_of_a_newer_format_is_refused_untouched(data, tmp_path):

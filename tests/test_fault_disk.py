@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ pytestmark = [
 
 
 @contextmanager
-def small_disk(at: Path, size: str = "3m") -> Iterator[Path]:
+def small_disk(at: Path, size: str = "8m") -> Iterator[Path]:
     at.mkdir(parents=True)
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", at], capture_output=True, check=False)
     if done.returncode:
@@ -44,8 +45,7 @@ def expected(data, tmp_path_factory):
 def test_case_61_disk_full_pauses_and_goes_on_when_space_returns(data, expected, tmp_path):
     with small_disk(tmp_path / "state") as state:
         source = {"type": "files", "paths": [str(data)], "speed": 60}
-        process = daemons.start(daemons.config(tmp_path, data, source=source, loop={"max_delay": 0.05}))
-        try:
+        with daemons.running(daemons.config(tmp_path, data, source=source, loop={"max_delay": 0.05})) as process:
             daemons.wait_for(lambda: daemons.count(state) > 30)
             ballast = state / "ballast"
             with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
@@ -56,8 +56,6 @@ def test_case_61_disk_full_pauses_and_goes_on_when_space_returns(data, expected,
             ballast.unlink()
             daemons.wait_for(lambda: daemons.count(state) > stuck)
             code, log = daemons.finish(process, 60)
-        finally:
-            process.kill()
         assert code == 0, log
         assert daemons.events_of(log, "turn.failed")
         assert "Traceback" not in log
@@ -68,8 +66,6 @@ def test_case_61_disk_full_pauses_and_goes_on_when_space_returns(data, expected,
 
 def _stands(state: Path) -> bool:
     """Nothing was added for a while."""
-    import time
-
     before = daemons.count(state)
     time.sleep(1.5)
     return daemons.count(state) == before
@@ -80,13 +76,11 @@ def test_below_the_reserve_intake_pauses_before_the_disk_is_full(data, expected,
         ballast = state / "ballast"
         ballast.write_bytes(bytes(35 << 20))
         path = daemons.config(tmp_path, data, state={"dir": str(state), "reserve_bytes": 10 << 20})
-        process = daemons.start(path)
-        try:
+        with daemons.running(path) as process:
             assert _stands(state)
+            assert daemons.count(state) == 0
             ballast.unlink()
             code, log = daemons.finish(process, 60)
-        finally:
-            process.kill()
         assert code == 0, log
         assert daemons.events_of(log, "disk.low")
         assert daemons.events_of(log, "disk.ok")

@@ -70,7 +70,9 @@ def test_doctor_says_there_what_the_extra_would_add(python, tmp_path):
     data = daemons.recordings(tmp_path / "data", seconds=20)
     path = daemons.config(tmp_path, data)
 
-    done = subprocess.run([python, "-m", "streamclust", "doctor", "-c", path], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, "-m", "streamclust", "doctor", "-c", path], capture_output=True, text=True, check=False
+    )
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "streamclust[train]" in done.stdout

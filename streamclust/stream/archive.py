@@ -67,26 +67,26 @@ class ArchiveSource:
         self._merge.close()
 
     def _pending(self, path: str) -> Pending:
-        """Look at a file's beginning for its format and its place in the order."""
+        """Look at a file's beginning for its place in the order; one that fails now is looked at again first."""
         offset = self._positions.get(path, 0)
         try:
-            head = read_bytes(path, 0, PEEK)
-            fmt = self._format or formats.detect(path, head[: formats.HEAD])
-            start_ns = _start_ns(path, head, fmt)
-        except (BadRecord, SourceUnavailable) as error:
-            failure = error
-
-            def fail() -> Cursor:
-                raise failure
-
-            return Pending(0, path, path, fail)
+            seen = self._look(path)
+        except (BadRecord, SourceUnavailable):
+            seen = None
 
         def opened() -> Cursor:
+            fmt, start_ns = seen or self._look(path)
             label = Path(path).stem
             reader = MseedReader(path, path) if fmt == formats.MSEED else WholeReader(path, path, fmt, label)
             return Cursor(path, path, reader, offset, start_ns)
 
-        return Pending(start_ns, path, path, opened)
+        return Pending(seen[1] if seen else 0, path, path, opened)
+
+    def _look(self, path: str) -> tuple[str, int]:
+        """Return a file's format and the start of its first record, ns; raises what a Reader raises."""
+        head = read_bytes(path, 0, PEEK)
+        fmt = self._format or formats.detect(path, head[: formats.HEAD])
+        return fmt, _start_ns(path, head, fmt)
 
 
 def _start_ns(path: str, head: bytes, fmt: str) -> int:

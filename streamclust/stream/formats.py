@@ -23,6 +23,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -319,7 +320,7 @@ def _recording(arrays: Mapping[str, np.ndarray[Any, Any]], label: str) -> Iterat
     if len({_free_id(label, c) for c in channels}) < len(x):
         channels = [str(c) for c in range(len(x))]
     cuts = _cuts(arrays, x.shape[1])
-    lengths = [b - a for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    lengths = [b - a for a, b in pairwise(cuts)]
     for first, length, start_ns in zip(cuts[:-1], lengths, _laid_out(lengths, rate_hz), strict=True):
         for row, channel in zip(x, channels, strict=True):
             name = _free_id(label, channel if len(x) > 1 else "")

@@ -93,7 +93,8 @@ class Loop:
         """Finish what was taken in, without reading more; for an orderly stop."""
         if self._staged is not None:
             self._deliver(self._staged)
-        return self._process([], everything=True, stopping=True)
+        report = self._process([], everything=True, stopping=True)
+        return self._described(report, Polled([], [], 0, 0, {}, ended=self.ended))
 
     def close(self) -> None:
         """Close source and sinks."""

@@ -68,7 +68,7 @@ class Merge:
 
     def __init__(self) -> None:
         self.retired: dict[str, Cursor] = {}
-        """Cursors that had nothing more when they were last read; the owner may `wake` them."""
+        """Cursors that had nothing more, or could not be read, at the last try; the owner may `wake` them."""
         self._pending: list[Pending] = []
         self._heap: list[tuple[int, str, Cursor]] = []
         self._current: Cursor | None = None
@@ -82,6 +82,15 @@ class Merge:
         """Let a retired cursor take part again."""
         self.retired.pop(cursor.partition, None)
         heapq.heappush(self._heap, (cursor.head_ns, cursor.partition, cursor))
+
+    def forget(self, partition: str) -> None:
+        """Let a file take part no longer, wherever it is."""
+        self.retired.pop(partition, None)
+        self._pending = [p for p in self._pending if p.partition != partition]
+        self._heap = [entry for entry in self._heap if entry[1] != partition]
+        heapq.heapify(self._heap)
+        if self._current is not None and self._current.partition == partition:
+            self._current = None
 
     def fill(self, batch: Batch, max_records: int, due: Callable[[Record], bool]) -> None:
         """Take records in order, until there are `max_records`, the next is not due, or all files have nothing.
@@ -121,6 +130,7 @@ class Merge:
             chunk = cursor.load()
         except BadRecord as bad:
             batch.rejects.append(unreadable(cursor.path, cursor.partition, bad))
+            self.retired[cursor.partition] = cursor
             self._current = None
             return
         if chunk.end == before:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import numpy as np
-
 from streamclust.core.clock import Clock
-from streamclust.core.errors import ConfigError, Problem
+from streamclust.core.errors import ConfigError, Problem, SourceUnavailable
 from streamclust.core.specs import SdsSource
 from streamclust.core.types import NS, Polled, Positions
 from streamclust.stream.cursor import Cursor, MseedReader, PositionStore
@@ -41,6 +38,8 @@ class SdsArchive:
     ------
     ConfigError
         The root is no directory, or a time cannot be read.
+    SourceUnavailable
+        The archive cannot be listed now.
     """
 
     def __init__(self, spec: SdsSource, store: PositionStore, clock: Clock) -> None:
@@ -50,11 +49,13 @@ class SdsArchive:
         self._root = Path(spec.root)
         if not self._root.is_dir():
             raise ConfigError([Problem("source.root", repr(spec.root), "must be a directory, the root of the archive")])
-        now_ns = clock.now_ns()
-        self._live_from_ns = now_ns if spec.start == "now" else None
-        begin_ns = now_ns if spec.start == "now" else _time_ns("source.start", spec.start, -FOREVER_NS)
-        self._span = (begin_ns, _time_ns("source.end", spec.end, FOREVER_NS))
         self._positions = dict(store.positions())
+        self._newest = _newest(self._positions)
+        self._live = spec.start == "now"
+        begin_ns = min([clock.now_ns(), *map(_ns, self._newest.values())])
+        if not self._live:
+            begin_ns = _time_ns("source.start", spec.start, -FOREVER_NS)
+        self._span = (begin_ns, _time_ns("source.end", spec.end, FOREVER_NS))
         self._pace = Pace(spec.speed, clock)
         self._merge = Merge()
         self._batch = Batch()
@@ -92,38 +93,45 @@ class SdsArchive:
         return self._merge.exhausted and (not self._spec.follow or past)
 
     def _scan(self, now: float, *, first: bool = False) -> None:
-        """Find new files and files that grew."""
+        """Find new files, files that grew, and files that were written anew.
+
+        Raises
+        ------
+        SourceUnavailable
+            The archive cannot be listed now.
+        """
         self._scanned = now
-        new = []
-        for partition, day in self._files():
-            size = self._size(partition)
+        try:
+            found = [(partition, day, self._size(partition)) for partition, day in self._files()]
+        except OSError as error:
+            raise SourceUnavailable(f"{error.filename}: {error.strerror}") from error
+        for partition, day, size in found:
+            retired = self._merge.retired.get(partition)
             before = self._known.get(partition)
             if before is None:
-                skip = first and self._live_from_ns is not None
-                new.append(self._pending(partition, day, size if skip else 0))
-            elif size < before:
-                self._merge.retired.pop(partition, None)
-                self._positions.pop(partition, None)
-                new.append(self._pending(partition, day, 0))
-            elif size > before and partition in self._merge.retired:
-                self._merge.wake(self._merge.retired[partition])
+                offset = self._positions.get(partition, size if first and self._is_old(partition, day) else 0)
+                self._merge.add([self._pending(partition, day, offset if offset <= size else 0)])
+            elif size < max(before, retired.position if retired else 0):
+                self._merge.forget(partition)
+                self._merge.add([self._pending(partition, day, 0)])
+            elif size > before and retired:
+                self._merge.wake(retired)
             else:
                 continue
             self._known[partition] = size
-        self._merge.add(new)
+
+    def _is_old(self, partition: str, day: datetime) -> bool:
+        """Whether what a file without a position holds came before a daemon that starts `now`, or its last run."""
+        return self._live and day <= self._newest.get(_channel(partition), day)
 
     def _files(self) -> Iterator[tuple[str, datetime]]:
         """Yield (partition, day) of all day files of the wanted streams that may hold data of the span."""
         begin_ns, end_ns = self._span
         for folder in sorted(self._folders()):
-            for name in sorted(os.listdir(folder)):
-                match = _NAME.match(name)
-                if match is None or not self._wanted(".".join(match.groups()[:4])):
+            for name in sorted(path.name for path in folder.iterdir()):
+                day = _day(name)
+                if day is None or not self._wanted(_channel(name)):
                     continue
-                year, of_year = int(match[5]), int(match[6])
-                if not (1971 <= year <= 2261 and 1 <= of_year <= 366):
-                    continue
-                day = datetime(year, 1, 1, tzinfo=UTC) + DAY * (of_year - 1)
                 if _ns(day + 2 * DAY) > begin_ns and _ns(day - DAY) < end_ns:  # records may reach over midnight
                     yield str((folder / name).relative_to(self._root)), day
 
@@ -145,14 +153,39 @@ class SdsArchive:
     def _pending(self, partition: str, day: datetime, offset: int) -> Pending:
         path = str(self._root / partition)
         start_ns = _ns(day)
-        offset = self._positions.get(partition, offset)
-        span = None if self._live_from_ns is not None else self._span
+        span = None if self._live else self._span
 
         def opened() -> Cursor:
             reader = MseedReader(path, partition, growing=self._spec.follow, span=span)
             return Cursor(path, partition, reader, offset, start_ns)
 
         return Pending(start_ns, partition, path, opened)
+
+
+def _channel(partition: str) -> str:
+    """NET.STA.LOC.CHA of a day file."""
+    return ".".join(partition.rpartition("/")[2].split(".")[:4])
+
+
+def _day(name: str) -> datetime | None:
+    """Day of a day file's name; None when it is no such name."""
+    match = _NAME.match(name)
+    if match is None:
+        return None
+    year, of_year = int(match[5]), int(match[6])
+    if not (1971 <= year <= 2261 and 1 <= of_year <= 366):
+        return None
+    return datetime(year, 1, 1, tzinfo=UTC) + DAY * (of_year - 1)
+
+
+def _newest(positions: Positions) -> dict[str, datetime]:
+    """Channel -> the newest day that has a committed position."""
+    newest: dict[str, datetime] = {}
+    for partition in positions:
+        if day := _day(partition.rpartition("/")[2]):
+            channel = _channel(partition)
+            newest[channel] = max(day, newest.get(channel, day))
+    return newest
 
 
 def _ns(day: datetime) -> int:
@@ -163,7 +196,9 @@ def _time_ns(path: str, text: str | None, default: int) -> int:
     if text is None:
         return default
     try:
-        return int(np.datetime64(text.removesuffix("Z"), "ns").astype(np.int64))
+        time = datetime.fromisoformat(text)
     except ValueError:
         problem = Problem(path, repr(text), "must be an ISO 8601 time in UTC, as 2026-01-31T12:00:00Z")
         raise ConfigError([problem]) from None
+    since_1970 = (time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    return since_1970 // timedelta(microseconds=1) * 1000

@@ -222,5 +222,7 @@ def test_the_report_counts_what_the_turn_did(tmp_path):
     assert sum(r.records for r in reports) == 120
     assert sum(r.events for r in reports) == len(sink.durable)
     assert sum((r.clusters for r in reports), start=type(reports[0].clusters)()).total() == len(sink.durable)
-    assert reports[-2].streams == 2
-    assert reports[-2].newest_ns == T0 + 240 * NS
+    for report in reports[-2:]:
+        assert report.streams == 2
+        assert report.model == 1
+        assert report.newest_ns == T0 + 240 * NS
