@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from streamclust.core.clock import Clock
@@ -13,7 +14,16 @@ from streamclust.core.specs import FilesSource
 from streamclust.core.types import Polled, Positions
 from streamclust.signal import mseed
 from streamclust.stream import formats
-from streamclust.stream.cursor import Cursor, MseedReader, PositionStore, WholeReader, read_bytes, read_whole
+from streamclust.stream.cursor import (
+    Cursor,
+    MseedReader,
+    PositionStore,
+    Section,
+    WholeReader,
+    read_bytes,
+    read_whole,
+    sections,
+)
 from streamclust.stream.replay import STEP, Batch, Merge, Pace, Pending
 
 PEEK = 4096
@@ -21,7 +31,10 @@ PEEK = 4096
 
 
 class ArchiveSource:
-    """Reads every file once, all in the order of time. A partition is a file's absolute path.
+    """Reads every file once, all in the order of time.
+
+    A partition is a file's absolute path. A miniSEED file in which channels follow one another is
+    read at several places at once; the further ones are partitions ``path@byte``.
 
     Parameters
     ----------
@@ -76,11 +89,26 @@ class ArchiveSource:
 
         def opened() -> Cursor:
             fmt, start_ns = seen or self._look(path)
-            label = Path(path).stem
-            reader = MseedReader(path, path) if fmt == formats.MSEED else WholeReader(path, path, fmt, label)
-            return Cursor(path, path, reader, offset, start_ns)
+            if fmt == formats.MSEED:
+                return self._opened(path)
+            return Cursor(path, path, WholeReader(path, path, fmt, Path(path).stem), offset, start_ns)
 
         return Pending(seen[1] if seen else 0, path, path, opened)
+
+    def _opened(self, path: str) -> Cursor:
+        """Open the first section of a miniSEED file, and let the others take part in the merge."""
+        first, *others = sections(path)
+        self._merge.add(
+            Pending(other.start_ns, f"{path}@{other.begin}", path, partial(self._section, path, other))
+            for other in others
+        )
+        return self._section(path, first)
+
+    def _section(self, path: str, section: Section) -> Cursor:
+        partition = f"{path}@{section.begin}" if section.begin else path
+        offset = self._positions.get(partition, section.begin)
+        reader = MseedReader(path, partition, stop=section.end)
+        return Cursor(path, partition, reader, offset, section.start_ns)
 
     def _look(self, path: str) -> tuple[str, int]:
         """Return a file's format and the start of its first record, ns; raises what a Reader raises."""

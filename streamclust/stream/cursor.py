@@ -16,6 +16,8 @@ from streamclust.stream import formats
 
 CHUNK = 64 << 10
 """Bytes of miniSEED read and decoded at once; what each file that takes part in a merge holds."""
+JUMP_NS = 10 * NS
+"""A record that starts this much before the newest one begins another section of its file."""
 MAX_CHUNK = 32 << 20
 """A record that does not end within this is none."""
 PIECE_SECONDS, PIECE_SAMPLES = 60, 4096
@@ -73,11 +75,20 @@ class MseedReader:
         A record that is not yet whole at the end stays unread, without a word; else it is rejected.
     span
         Records that lie wholly outside [start, end) ns are left out.
+    stop
+        Reading ends at this byte; None is the end of the file.
     """
 
     def __init__(
-        self, path: str, partition: str, *, growing: bool = False, span: tuple[int, int] | None = None
+        self,
+        path: str,
+        partition: str,
+        *,
+        growing: bool = False,
+        span: tuple[int, int] | None = None,
+        stop: int | None = None,
     ) -> None:
+        self._stop = stop
         self._path = path
         self._partition = partition
         self._growing = growing
@@ -87,7 +98,8 @@ class MseedReader:
         """Read and decode the next `CHUNK` bytes' whole records."""
         size = CHUNK
         while True:
-            data = read_bytes(self._path, offset, size)
+            left = size if self._stop is None else max(0, min(size, self._stop - offset))
+            data = read_bytes(self._path, offset, left)
             payloads, rejects, consumed = mseed.split(data, offset, self._partition)
             if consumed or len(data) < size or size >= MAX_CHUNK:
                 break
@@ -107,6 +119,36 @@ class MseedReader:
         if self._span is None:
             return True
         return record.start_ns < self._span[1] and end_ns(record) > self._span[0]
+
+
+class Section(NamedTuple):
+    """Bytes [begin, end) of a miniSEED file whose records go forward in time."""
+
+    begin: int
+    end: int
+    start_ns: int
+
+
+def sections(path: str) -> list[Section]:
+    """Cut a file where its records jump back in time, as where one channel follows another; one pass over it.
+
+    Raises
+    ------
+    BadRecord, SourceUnavailable
+        As a Reader.
+    """
+    reader = MseedReader(path, path)
+    found: list[Section] = []
+    begin = offset = first = newest = 0
+    while (chunk := reader.read(offset)).end != offset:
+        for record in chunk.records:
+            if newest and record.start_ns < newest - JUMP_NS:
+                found.append(Section(begin, record.offset, first))
+                begin, newest = record.offset, 0
+            first = first if newest else record.start_ns
+            newest = max(newest, record.start_ns)
+        offset = chunk.end
+    return [*found, Section(begin, offset, first)]
 
 
 class WholeReader:

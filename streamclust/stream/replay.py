@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 from streamclust.core.clock import Clock
-from streamclust.core.errors import BadRecord
+from streamclust.core.errors import BadRecord, SourceUnavailable
 from streamclust.core.types import NS, Polled, Record, Reject
 from streamclust.stream.cursor import Chunk, Cursor, end_ns, unreadable
 
 LEAD_NS = 10 * NS
 """A file is read until it is this far ahead of the next one."""
-MAX_OPEN = 256
+MAX_OPEN = 512
 """Files that take part in the merge at once; it bounds memory, the others wait."""
 STEP = 0.05
 """Seconds slept at once while nothing is due."""
@@ -159,14 +159,16 @@ class Merge:
         while self._pending and len(self._heap) < MAX_OPEN:
             if self._heap and self._pending[-1].start_ns > self._heap[0][0]:
                 return
-            pending = self._pending[-1]
+            pending = self._pending.pop()
             try:
                 cursor = pending.open()
             except BadRecord as bad:
                 batch.rejects.append(unreadable(pending.path, pending.partition, bad))
+            except SourceUnavailable:
+                self._pending.append(pending)
+                raise
             else:
                 heapq.heappush(self._heap, (cursor.head_ns, cursor.partition, cursor))
-            self._pending.pop()
 
 
 class Pace:
