@@ -151,3 +151,42 @@ def test_a_piecewise_restart_of_another_format_gives_the_rest(tmp_path, folder, 
     rest, _ = drain(source(tmp_path, store=store))
 
     assert [(r.offset, r.start_ns) for r in rest] == [(r.offset, r.start_ns) for r in everything[1:]]
+
+
+def channels_one_after_another(path, channels=3, seconds=120):
+    """Write a file as obspy's Stream.write does: all of one channel, then all of the next."""
+    parts = [
+        pack(np.arange(seconds * 100, dtype=np.int32), "steim2", starttime=START_NS, sourceid=f"FDSN:XX_A__H_H_{name}")
+        for name in "ZNE"[:channels]
+    ]
+    path.write_bytes(b"".join(record for part in parts for record in part))
+    return [len(part) for part in parts]
+
+
+def test_channels_that_follow_one_another_in_a_file_are_read_side_by_side(tmp_path):
+    counts = channels_one_after_another(tmp_path / "three.mseed")
+
+    records, rejects = drain(source(tmp_path / "three.mseed"))
+
+    assert rejects == []
+    assert len(records) == sum(counts)
+    reached = {}
+    for record in records:
+        reached[record.stream] = record.start_ns
+        if len(reached) == 3:
+            assert max(reached.values()) - min(reached.values()) <= 40 * NS
+    assert len({r.partition for r in records}) == 3
+
+
+@pytest.mark.parametrize("taken", [1, 7, 20])
+def test_a_restart_reads_each_section_of_a_file_on_from_its_own_position(tmp_path, taken):
+    counts = channels_one_after_another(tmp_path / "three.mseed")
+    store = Store()
+    first = source(tmp_path / "three.mseed", store=store)
+    polled = first.poll(taken, 0.0)
+    first.commit(polled.next_offsets)
+
+    rest, _ = drain(source(tmp_path / "three.mseed", store=store))
+
+    keys = [(r.stream, r.start_ns) for r in polled.records + rest]
+    assert len(keys) == len(set(keys)) == sum(counts)
