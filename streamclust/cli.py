@@ -208,14 +208,22 @@ def _state(args: argparse.Namespace) -> Path:
     return Path(_load(args).config.state.dir)
 
 
+def _one_thread() -> None:
+    """Let linear algebra use one thread: a worker is one core, and small products only lose by more."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
 def _run(args: argparse.Namespace) -> int:
     loaded = _load(args)
+    _one_thread()
     from streamclust.daemon import run
 
     return run(loaded.config, live=args.live)
 
 
 def _demo(args: argparse.Namespace) -> int:
+    _one_thread()
     from streamclust.demo import run_demo
 
     return run_demo(args.state, args.data, args.seconds, args.plain)

@@ -111,7 +111,7 @@ class PowerDisk:
         else:
             self.safe[fd] = self.content[fd]
 
-    def close(self, fd):  # noqa: ARG002 — the call of a Disk
+    def close(self, fd):
         self._call()
 
     def rename(self, old, new):

@@ -2,15 +2,15 @@
 
 Headers are checked and read by `mseed_check` (numpy, all records at once). libmseed sees only
 the data bytes of a record that passed, with the number of bytes and samples that were checked,
-and writes into memory owned here; for miniSEED 3 it also compares the CRC. Whatever it has to
-say about a record, a warning as much as an error, rejects that record: that is how a failed
-Steim integrity check appears.
+and writes into memory owned here; for miniSEED 3 it also compares the CRC. Any message of it about
+a record rejects that record: that is how a failed Steim integrity check appears.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -221,6 +221,7 @@ def _names(batch: _Batch, faults: dict[int, BadRecord]) -> list[str | None]:
     return names
 
 
+@lru_cache(maxsize=16384)
 def _name_v2(raw: bytes) -> str | BadRecord:
     """Stream id of station (5), location (2), channel (3) and network (2 bytes), or why they are none."""
     if not _CODES_V2.fullmatch(raw):

@@ -58,7 +58,8 @@ def flags(samples: NDArray[Any]) -> list[Flag]:
     size = max(1, _CHUNK // length)
     for first in range(0, len(rows), size):
         found[first : first + size] = _of_channels(rows[first : first + size], several=channels > 1)
-    return [_of_window(channel) for channel in found.reshape(count, channels)]
+    kinds = {kind: _of_window(np.array(kind)) for kind in set(map(tuple, found.reshape(count, channels).tolist()))}
+    return [kinds[kind] for kind in map(tuple, found.reshape(count, channels).tolist())]
 
 
 def peak_rms(samples: NDArray[Any]) -> tuple[F64, F64]:
@@ -105,12 +106,13 @@ def _of_window(channels: NDArray[np.int64]) -> Flag:
 def _of_channels(rows: NDArray[Any], *, several: bool) -> NDArray[np.int64]:
     """Find the flags (R,) of channels (R, n); _MISSING for an all-NaN one of several."""
     with np.errstate(all="ignore"):
-        low, high = rows.min(axis=1).astype(np.float64), rows.max(axis=1).astype(np.float64)
+        lowest, highest = rows.min(axis=1), rows.max(axis=1)
+        low, high = lowest.astype(np.float64), highest.astype(np.float64)
         valid = (low >= -_BEYOND) & (high <= _BEYOND)
         clipped = np.zeros(len(rows), np.bool_)
         if rows.shape[1] >= LEAST_SAMPLES:
-            for rail in (rows.min(axis=1, keepdims=True), rows.max(axis=1, keepdims=True)):
-                clipped |= np.count_nonzero(rows == rail, axis=1) > CLIPPED_PART * rows.shape[1]
+            for rail in lowest, highest:
+                clipped |= np.count_nonzero(rows == rail[:, None], axis=1) > CLIPPED_PART * rows.shape[1]
         varies = valid & (low < high)
         spiky = varies & _is_peaked(rows, low, high)
     found = np.where(valid, np.where(low == high, np.where(low == 0, Flag.DEAD, Flag.CONSTANT), 0), Flag.INVALID)
@@ -130,7 +132,13 @@ def _is_peaked(rows: NDArray[Any], low: F64, high: F64) -> NDArray[np.bool_]:
         return np.zeros(len(rows), np.bool_)
     x, mean = _centred(rows)
     rms = np.sqrt(np.einsum("ij,ij->i", x, x) / rows.shape[1])
-    peaked: NDArray[np.bool_] = np.maximum(high - mean, mean - low) > _CREST * rms
+    peak = np.maximum(high - mean, mean - low)
+    peaked: NDArray[np.bool_] = peak > _CREST * rms
+    few = max(4, rows.shape[1] // 1000)
+    for row in np.flatnonzero(
+        peaked
+    ):  # mean and median differ by at most the rms, so these many are out for `_spike` too
+        peaked[row] = np.count_nonzero(np.abs(x[row]) > 0.1 * peak[row] + 1.1 * rms[row]) <= few
     return peaked
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -57,13 +58,16 @@ class ArchiveSource:
         self._pace = Pace(spec.speed, clock)
         self._merge = Merge()
         self._batch = Batch()
-        self._merge.add(self._pending(path) for path in _expanded(spec.paths))
+        paths = _expanded(spec.paths)
+        self._stems = Counter(Path(path).stem for path in paths)
+        self._merge.add(self._pending(path) for path in paths)
 
     def poll(self, max_records: int, timeout: float) -> Polled:
         """Return the next records in the order of time; as `stream.ports.Source`."""
         until = self._clock.monotonic() + timeout
         while True:
             self._merge.fill(self._batch, max_records, self._pace.due)
+            self._merge.retired.clear()  # a file is read once
             now = self._clock.monotonic()
             if self._batch or self._merge.exhausted or now >= until:
                 break
@@ -91,9 +95,14 @@ class ArchiveSource:
             fmt, start_ns = seen or self._look(path)
             if fmt == formats.MSEED:
                 return self._opened(path)
-            return Cursor(path, path, WholeReader(path, path, fmt, Path(path).stem), offset, start_ns)
+            return Cursor(path, path, WholeReader(path, path, fmt, self._label(path)), offset, start_ns)
 
         return Pending(seen[1] if seen else 0, path, path, opened)
+
+    def _label(self, path: str) -> str:
+        """Return what names a file's streams that have no codes: its stem, with the folder where stems repeat."""
+        file = Path(path)
+        return file.stem if self._stems[file.stem] == 1 else f"{file.parent.name}/{file.stem}"
 
     def _opened(self, path: str) -> Cursor:
         """Open the first section of a miniSEED file, and let the others take part in the merge."""
@@ -107,6 +116,8 @@ class ArchiveSource:
     def _section(self, path: str, section: Section) -> Cursor:
         partition = f"{path}@{section.begin}" if section.begin else path
         offset = self._positions.get(partition, section.begin)
+        if offset > section.end:  # the file is not the one that was read: it became shorter
+            offset = section.begin
         reader = MseedReader(path, partition, stop=section.end)
         return Cursor(path, partition, reader, offset, section.start_ns)
 
@@ -135,7 +146,8 @@ def _expanded(patterns: tuple[str, ...] | list[str]) -> list[str]:
     found: set[str] = set()
     problems = []
     for number, pattern in enumerate(patterns):
-        files = [file for path in glob.glob(pattern, recursive=True) for file in _files(path)]  # noqa: PTH207 — patterns may be absolute
+        there = [pattern] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)  # noqa: PTH110, PTH207 — patterns may be absolute
+        files = [file for path in there for file in _files(path)]
         if not files:
             problems.append(Problem(f"source.paths[{number}]", repr(pattern), "must name at least one file"))
         found.update(files)

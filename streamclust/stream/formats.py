@@ -182,12 +182,12 @@ def time_at(start_ns: int, rate_hz: float, n: int) -> int:
 
 
 def _obspy(data: bytes, fmt: str, *, headonly: bool) -> Any:
-    import obspy
-
     if known(fmt) in (None, NPZ):
         raise BadRecord(Reason.UNREADABLE_FILE, f"format {fmt} is not read")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about headers; what is used of them is checked here
+        warnings.simplefilter("ignore")  # about headers and old Pythons; what is used of a header is checked here
+        import obspy
+
         try:
             return obspy.read(io.BytesIO(data), format=fmt, headonly=headonly)
         except Exception as error:

@@ -108,7 +108,7 @@ def test_short_writes_are_continued(tmp_path):
 
 def test_a_write_that_takes_nothing_is_an_error_not_an_endless_loop(tmp_path):
     class Stuck(RealDisk):
-        def write(self, fd, data):  # noqa: ARG002 — the call of a Disk
+        def write(self, fd, data):
             return 0
 
     with pytest.raises(DurabilityError, match="took nothing"):

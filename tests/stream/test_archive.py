@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,6 @@ from streamclust.core.types import NS
 from streamclust.stream.archive import ArchiveSource
 
 START_NS = 1_704_067_200 * NS
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _obspy():
-    """Import obspy once with its own import-time deprecations silenced; they are not ours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import obspy  # noqa: F401 — only imported for what it warns of
 
 
 class Store:
@@ -190,3 +181,35 @@ def test_a_restart_reads_each_section_of_a_file_on_from_its_own_position(tmp_pat
 
     keys = [(r.stream, r.start_ns) for r in polled.records + rest]
     assert len(keys) == len(set(keys)) == sum(counts)
+
+
+def test_files_that_were_read_are_not_kept_in_memory(tmp_path):
+    for i in range(5):
+        np.savez(tmp_path / f"{i}.npz", x=np.ones((1, 5000), np.float32), fs=100.0, kind="ECG")
+    reader = source(tmp_path)
+    drain(reader)
+
+    assert not reader._merge.retired
+
+
+def test_recordings_with_the_same_name_are_not_one_stream(tmp_path):
+    for folder in ("monday", "tuesday"):
+        (tmp_path / folder).mkdir()
+        np.savez(tmp_path / folder / "rec.npz", x=np.ones((1, 500), np.float32), fs=100.0, kind="ECG")
+
+    records, _ = drain(source(tmp_path))
+
+    assert len({r.stream for r in records}) == 2
+
+
+def test_a_file_that_is_shorter_than_its_position_is_read_from_its_beginning(tmp_path):
+    (tmp_path / "a.mseed").write_bytes(packed())
+    store = Store({str(tmp_path / "a.mseed"): 1 << 20})
+
+    assert drain(source(tmp_path, store=store))[0]
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path):
+    (tmp_path / "a[1].mseed").write_bytes(packed())
+
+    assert drain(source(tmp_path / "a[1].mseed"))[0]

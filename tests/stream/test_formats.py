@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -12,14 +11,6 @@ from streamclust.core.errors import BadRecord
 from streamclust.stream import formats
 
 DATA = Path(__file__).parents[3] / "shared/data"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _obspy():
-    """Import obspy once with its own import-time deprecations silenced; they are not ours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import obspy  # noqa: F401 — only imported for what it warns of
 
 
 def npz(**arrays):
