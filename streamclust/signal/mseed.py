@@ -1,9 +1,8 @@
 """miniSEED 2 and 3 bytes -> records: every payload of a poll checked and decoded together.
 
-Headers are checked and read by `mseed_check` (numpy, all records at once). libmseed sees only
-the data bytes of a record that passed, with the number of bytes and samples that were checked,
-and writes into memory owned here; for miniSEED 3 it also compares the CRC. Any message of it about
-a record rejects that record: that is how a failed Steim integrity check appears.
+Headers are checked and read by `mseed_check` (numpy, all records at once). libmseed sees only the
+data bytes of a record that passed, of the checked size, and writes into memory owned here. Any
+message of it about a record rejects that record: that is how a failed Steim or CRC check appears.
 """
 
 from __future__ import annotations
