@@ -96,3 +96,35 @@ def test_case_62_a_read_only_state_directory_is_refused_with_a_clear_message(dat
     assert code == 1
     assert str(state) in log
     assert "Traceback" not in log
+
+
+def test_case_59_while_outputs_are_stuck_the_first_signal_waits_and_the_second_stops_at_once(data, tmp_path):
+    with small_disk(tmp_path / "state") as state:
+        source = {"type": "files", "paths": [str(data)], "speed": 60}
+        with daemons.running(daemons.config(tmp_path, data, source=source, loop={"max_delay": 0.05})) as process:
+            daemons.wait_for(lambda: daemons.count(state) > 30)
+            with pytest.raises(OSError, match="No space"), (state / "ballast").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            daemons.wait_for(lambda: _stands(state))
+            process.terminate()
+            time.sleep(1.0)
+            assert process.poll() is None, "it tries to finish until the deadline"
+            process.terminate()
+            assert process.wait(5) == 128 + 15
+
+
+def test_a_stop_takes_at_most_shutdown_timeout(data, tmp_path):
+    with small_disk(tmp_path / "state") as state:
+        source = {"type": "files", "paths": [str(data)], "speed": 60}
+        path = daemons.config(tmp_path, data, source=source, loop={"max_delay": 0.05}, shutdown_timeout=2.0)
+        with daemons.running(path) as process:
+            daemons.wait_for(lambda: daemons.count(state) > 30)
+            with pytest.raises(OSError, match="No space"), (state / "ballast").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            daemons.wait_for(lambda: _stands(state))
+            process.terminate()
+            code, log = daemons.finish(process, 10)
+        assert code == 1
+        assert daemons.events_of(log, "stop.timeout")
