@@ -53,10 +53,15 @@ class Survey(NamedTuple):
     streams: int
     rate_hz: float
     """The rate of most of the signal."""
-    span_seconds: float
-    """From the first sample to the last."""
+    start_ns: int
+    end_ns: int
     stream_seconds: Mapping[str, float]
     """Seconds of signal of each stream."""
+
+    @property
+    def span_seconds(self) -> float:
+        """From the first sample to the last."""
+        return (self.end_ns - self.start_ns) / NS
 
 
 class _Nowhere:
@@ -102,7 +107,7 @@ def run_demo(state: Path, data: Path | None, seconds: float | None, plain: bool)
     prepare(state, settings)
     loaded = config.load(state / "config.yaml", {}).config
     with ExitStack() as stack:
-        dashboard = stack.enter_context(Dashboard(clock, console))
+        dashboard = stack.enter_context(Dashboard(clock, console, (seen.start_ns, seen.end_ns)))
         code = daemon.run(loaded, clock=clock, watch=dashboard.update)
     _say(closing(state, loaded))
     return code
@@ -159,7 +164,7 @@ def survey(paths: tuple[str, ...], clock: Clock) -> Survey:
         source.close()
     if not starts:
         raise UsageError(f"no signal can be read from {', '.join(paths)}")
-    return Survey(len(streams), max(rates, key=lambda r: rates[r]), (max(ends) - min(starts)) / NS, dict(streams))
+    return Survey(len(streams), max(rates, key=lambda r: rates[r]), min(starts), max(ends), dict(streams))
 
 
 def _seconds(record: Record) -> float:

@@ -187,8 +187,8 @@ def test_the_profile_is_the_fastest_that_the_recordings_have(rate, name):
 
 
 def test_recordings_that_give_no_clusters_are_refused_before_the_start(tmp_path):
-    slow = demo.Survey(1, 1.0, 3600.0, {"A": 3600.0})
-    short = demo.Survey(1, 200.0, 20.0, {"A": 20.0})
+    slow = demo.Survey(1, 1.0, 0, 3600 * 10**9, {"A": 3600.0})
+    short = demo.Survey(1, 200.0, 0, 20 * 10**9, {"A": 20.0})
     with pytest.raises(UsageError, match="at least 20 samples a second"):
         demo.settings_for(demo.Recordings("x", ("x",)), slow, tmp_path, None)
     with pytest.raises(UsageError, match=f"at least {demo.LEAST_WINDOWS} windows"):

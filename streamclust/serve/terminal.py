@@ -40,10 +40,13 @@ class Dashboard:
     ----------
     console
         Where to; standard error by default, so that events on standard output stay clean.
+    span
+        First and last time of a recording, ns: then the progress is shown instead of the lag.
     """
 
-    def __init__(self, clock: Clock, console: Console | None = None) -> None:
+    def __init__(self, clock: Clock, console: Console | None = None, span: tuple[int, int] | None = None) -> None:
         self._clock = clock
+        self._span = span
         self._console = console or Console(stderr=True)
         self._live: Live | None = None
         self._started = clock.monotonic()
@@ -119,15 +122,24 @@ class Dashboard:
             return "-", "-"
         return f"{iso(newest)[:19]}Z", _duration((self._clock.now_ns() - newest) / 1e9)
 
+    def _progress(self) -> str:
+        """Part of the recording that has been read, as a bar."""
+        if self._span is None or self._last.newest_ns is None:
+            return "-"
+        part = (self._last.newest_ns - self._span[0]) / max(1, self._span[1] - self._span[0])
+        part = min(1.0, max(0.0, part))
+        return f"{100 * part:3.0f} % {'━' * round(BAR * part)}"
+
     def _line(self) -> str:
         per_s = self._rates()
         reached, lag = self._reached()
+        late = f"lag={lag}" if self._span is None else f"progress={self._progress().split('━')[0].strip()}"
         top = " ".join(f"{name}:{count}" for name, count in self._clusters.most_common(5))
         return (
             f"{_duration(self._clock.monotonic() - self._started)} "
             f"streams={self._last.streams} records={self._records} ({per_s[0]:.0f}/s) "
             f"windows={self._windows} ({per_s[1]:.0f}/s) novel={self._novel} rejected={self._rejected} "
-            f"pending={self._last.pending} reached={reached} lag={lag} {top}"
+            f"pending={self._last.pending} reached={reached} {late} {top}"
         ).rstrip()
 
     def _picture(self) -> Group:
@@ -150,7 +162,7 @@ class Dashboard:
             ("novel", f"{self._novel:,}"),
             ("model", f"{model}, {self._last.pending:,} windows wait" if self._last.pending else model),
             ("reached", reached),
-            ("lag", lag),
+            ("lag", lag) if self._span is None else ("progress", self._progress()),
         ]
         for left, right in zip(cells[::2], cells[1::2], strict=True):
             head.add_row(Text(left[0], "dim"), Text(left[1]), Text(right[0], "dim"), Text(right[1]))

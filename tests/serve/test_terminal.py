@@ -118,3 +118,15 @@ def test_an_error_inside_leaves_the_terminal_as_it_was(terminal):
     with pytest.raises(KeyboardInterrupt), terminal.dashboard:
         raise KeyboardInterrupt
     assert terminal.text.rstrip().endswith("\x1b[?25h")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_recording_shows_its_progress_instead_of_a_lag(terminal):
+    screen = Screen(terminal=terminal)
+    dashboard = Dashboard(screen.clock, screen.dashboard._console, (10 * 10**9, 50 * 10**9))
+    with dashboard:
+        screen.clock.sleep(1.0)
+        dashboard.update(TurnReport(records=1, newest_ns=20 * 10**9))
+
+    assert "25 %" in screen.text
+    assert "lag" not in screen.text
