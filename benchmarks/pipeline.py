@@ -6,6 +6,7 @@ import gc
 import io
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,16 +16,21 @@ from scipy.signal import spectrogram
 
 from streamclust.core.specs import ProfileSpec, WindowsSpec
 from streamclust.core.types import Window
+from streamclust.signal import process, spectra
 from streamclust.signal.batch import transform
 from streamclust.signal.mseed import Payload, decode
 from streamclust.signal.windows import Windows
 
 PROFILE = ProfileSpec(window_seconds=41.6, hop_seconds=20.8)
 BATCH = 64
+CHUNK = 1 << 15  # samples that are transformed together, as in `signal.batch`
 WARM_SECONDS = 62.4
 """Signal that comes before the measurement: from then on every stream makes a window every hop."""
 FAR_NS = 2 * EPOCH_NS
 STAGES = ("decode", "windows", "spectrograms")
+NAIVE = "obspy and scipy"
+BARE = "streamclust, the same steps"
+FULL = "streamclust, with flags and amplitudes"
 
 
 class Cost(NamedTuple):
@@ -58,7 +64,20 @@ class Meter:
         return Cost(tuple(self._spent.values()), self._windows)
 
 
-def ours(payloads: list[Payload], warm: int, poll: int) -> Cost:
+def bare(windows: list[Window]) -> None:
+    """Make the spectrograms of a batch, and nothing that the naive way does not make."""
+    size = max(1, CHUNK // windows[0].samples.size)
+    for first in range(0, len(windows), size):
+        samples = np.stack([window.samples for window in windows[first : first + size]])
+        spectra.log_power(process.prepare(samples, PROFILE, windows[0].rate), PROFILE)
+
+
+def full(windows: list[Window]) -> None:
+    """Make the spectrograms, flags and amplitudes of a batch as the daemon does."""
+    transform(windows, PROFILE)
+
+
+def ours(payloads: list[Payload], warm: int, poll: int, step: Callable[[list[Window]], None]) -> Cost:
     """Run the data path as the loop does: polls, and full batches of windows; the first `warm` records do not count."""
     assembler = Windows(PROFILE, WindowsSpec())
     queue: list[Window] = []
@@ -72,7 +91,7 @@ def ours(payloads: list[Payload], warm: int, poll: int) -> Cost:
         queue += windows
         meter.lap("windows")
         while len(queue) >= BATCH:
-            transform(queue[:BATCH], PROFILE)
+            step(queue[:BATCH])
             del queue[:BATCH]
             meter.lap("spectrograms", BATCH)
     return meter.cost()
@@ -105,7 +124,7 @@ def naive(pieces: list[Piece], warm_ns: int) -> Cost:
 
 
 def measure(streams: int = 1000, seconds: float = 300.0, poll: int = 4096, runs: int = 3) -> list[dict[str, Any]]:
-    """Return windows a second and CPU seconds per channel-hour of both ways: medians of `runs` runs, taken in turn."""
+    """Return windows a second and CPU seconds per channel-hour of each way: medians of `runs` runs, taken in turn."""
     records = network(streams, seconds)
     ordered = in_order(records)
     warm_ns = EPOCH_NS + round(WARM_SECONDS * NS)
@@ -114,14 +133,15 @@ def measure(streams: int = 1000, seconds: float = 300.0, poll: int = 4096, runs:
     few = records[: min(16, streams)]
     gc.collect()
     gc.freeze()  # the simulated network is not part of what is measured
-    costs: dict[str, list[Cost]] = {"obspy and scipy": [], "streamclust": []}
+    costs: dict[str, list[Cost]] = {NAIVE: [], BARE: [], FULL: []}
     for _ in range(runs):
         spent = [naive(pieces, warm_ns) for pieces in few]
         parts = tuple(np.array([cost.seconds for cost in spent]).sum(axis=0))
-        costs["obspy and scipy"].append(Cost(parts, sum(cost.windows for cost in spent)))
+        costs[NAIVE].append(Cost(parts, sum(cost.windows for cost in spent)))
         gc.collect()
-        costs["streamclust"].append(ours(payloads, warm, poll))
-        gc.collect()
+        for name, step in ((BARE, bare), (FULL, full)):
+            costs[name].append(ours(payloads, warm, poll, step))
+            gc.collect()
     return _rows(costs)
 
 

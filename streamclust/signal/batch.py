@@ -11,6 +11,8 @@ from streamclust.core.specs import ProfileSpec
 from streamclust.core.types import F32, F64, Flag, Window
 from streamclust.signal import process, quality, spectra
 
+_CHUNK = 1 << 15  # samples that go through all steps together: they stay in the cache
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
@@ -53,13 +55,16 @@ def transform(windows: Sequence[Window], profile: ProfileSpec) -> Batch:
         kinds.setdefault((window.rate, window.samples.dtype, window.samples.shape), []).append(row)
     for rows in kinds.values():
         some = windows[rows[0]]
-        samples = np.stack([windows[row].samples for row in rows])
-        own = samples[:, :, some.margin : samples.shape[2] - some.margin]
-        power = spectra.log_power(process.prepare(samples, profile, some.rate), profile)
-        if np.issubdtype(own.dtype, np.floating):
-            power[np.isnan(own).all(axis=2)] = np.nan
-        logp[rows] = power
-        peak[rows], rms[rows] = quality.peak_rms(own)
-        for row, found in zip(rows, quality.flags(own), strict=True):
-            flags[row] = found | windows[row].flags
+        size = max(1, _CHUNK // some.samples.size)
+        for first in range(0, len(rows), size):
+            part = rows[first : first + size]
+            samples = np.stack([windows[row].samples for row in part])
+            own = samples[:, :, some.margin : samples.shape[2] - some.margin]
+            power = spectra.log_power(process.prepare(samples, profile, some.rate), profile)
+            if np.issubdtype(own.dtype, np.floating):
+                power[np.isnan(own).all(axis=2)] = np.nan
+            logp[part] = power
+            found, peak[part], rms[part] = quality.assess(own)
+            for row, flag in zip(part, found, strict=True):
+                flags[row] = (flag | windows[row].flags) if windows[row].flags else flag
     return Batch(tuple(windows), logp, tuple(flags), peak, rms)

@@ -149,7 +149,11 @@ def prepare(samples: NDArray[Any], profile: ProfileSpec, rate: Fraction) -> F32:
         x = _detrended(rows[first : first + size], side, linear=profile.detrend == "linear")
         part = out[first : first + size]
         if step == 1 and not half:  # the common case: one pass
-            np.multiply(x[:, side : side + profile.samples], taper, out=part, casting="same_kind")
+            x = x[:, side : side + profile.samples]
+            if profile.taper_fraction:
+                np.multiply(x, taper, out=part, casting="same_kind")
+            else:
+                np.copyto(part, x, casting="same_kind")
             continue
         y = plan.apply(x)
         if profile.band_hz is not None:
@@ -186,9 +190,9 @@ def _detrended(rows: NDArray[Any], side: int, *, linear: bool) -> F64:
         x -= mean
         if linear:
             t, energy = _ramp(own.shape[1], side)
-            slope = own @ t[side : side + own.shape[1]] / energy
+            slope = np.vecdot(own, t[side : side + own.shape[1]]) / energy  # `@` would start threads for this little
             x -= np.multiply.outer(slope, t)
-        total = np.einsum("ij,ij->i", x, x)
+        total = np.vecdot(x, x)
         odd = np.flatnonzero(~((total < LOUDEST**2) & (total > x.shape[1] * QUIETEST**2)))
         for row in odd:
             x[row] = _tamed(x[row])

@@ -39,8 +39,8 @@ _MISSING = -1
 _CHUNK = 1 << 15  # samples that are looked at together: they stay in the cache
 
 
-def flags(samples: NDArray[Any]) -> list[Flag]:
-    """Find what is wrong with each window.
+def assess(samples: NDArray[Any]) -> tuple[list[Flag], F64, F64]:
+    """Find what is wrong with each window, and its peak and root mean square: `flags` and `peak_rms` in one pass.
 
     Parameters
     ----------
@@ -49,44 +49,42 @@ def flags(samples: NDArray[Any]) -> list[Flag]:
 
     Returns
     -------
-    list
+    flags
         N flags: INVALID alone, or any of DEAD, CONSTANT, CLIPPED, SPIKE.
+    peak, rms
+        Shape (N,), unit of the samples, finite, each channel's mean removed. Samples that are not
+        finite are left out; both are NaN when none is left.
     """
     count, channels, length = samples.shape
     rows = samples.reshape(count * channels, length)
     found = np.zeros(len(rows), np.int64)
+    peak, energy, known = (np.empty(len(rows)) for _ in range(3))
     size = max(1, _CHUNK // length)
     for first in range(0, len(rows), size):
-        found[first : first + size] = _of_channels(rows[first : first + size], several=channels > 1)
-    kinds = {kind: _of_window(np.array(kind)) for kind in set(map(tuple, found.reshape(count, channels).tolist()))}
-    return [kinds[kind] for kind in map(tuple, found.reshape(count, channels).tolist())]
+        part = slice(first, first + size)
+        found[part], (peak[part], energy[part], known[part]) = _of_channels(rows[part], several=channels > 1)
+    each = list(map(tuple, found.reshape(count, channels).tolist()))
+    kinds = {kind: _of_window(np.array(kind)) for kind in set(each)}
+    by_window = (part.reshape(count, channels) for part in (peak, energy, known))
+    return [kinds[kind] for kind in each], *_peak_rms(*by_window)
+
+
+def flags(samples: NDArray[Any]) -> list[Flag]:
+    """Find what is wrong with each window (N, C, n); see `assess`."""
+    return assess(samples)[0]
 
 
 def peak_rms(samples: NDArray[Any]) -> tuple[F64, F64]:
-    """Peak and root mean square of each window, each channel's mean removed.
+    """Peak and root mean square (N,) of each window (N, C, n); see `assess`."""
+    return assess(samples)[1:]
 
-    Parameters
-    ----------
-    samples
-        Shape (N, C, n), without margin.
 
-    Returns
-    -------
-    peak, rms
-        Shape (N,), unit of the samples, finite. Samples that are not finite are left out; both are
-        NaN when none is left.
-    """
-    count, channels, length = samples.shape
-    rows = samples.reshape(count * channels, length)
-    size = max(1, _CHUNK // length)
-    peak, energy, known = (np.empty(len(rows)) for _ in range(3))
-    for first in range(0, len(rows), size):
-        part = slice(first, first + size)
-        peak[part], energy[part], known[part] = _sizes(rows[part])
+def _peak_rms(peak: F64, energy: F64, known: F64) -> tuple[F64, F64]:
+    """Peak and rms (N,) from each channel's peak, root of the energy, and number of finite samples (N, C)."""
     with np.errstate(all="ignore"):
-        left = known.reshape(count, channels).sum(axis=1)
-        rms = np.hypot.reduce(energy.reshape(count, channels), axis=1) / np.sqrt(left)
-        highest = peak.reshape(count, channels).max(axis=1)
+        left = known.sum(axis=1)
+        rms = np.hypot.reduce(energy, axis=1) / np.sqrt(left)
+        highest = peak.max(axis=1)
     largest = np.finfo(np.float64).max
     highest, rms = np.minimum(highest, largest), np.minimum(rms, largest)
     return np.where(left, highest, np.nan), np.where(left, rms, np.nan)
@@ -103,51 +101,50 @@ def _of_window(channels: NDArray[np.int64]) -> Flag:
     return Flag(int(np.bitwise_or.reduce(present & ~flat)))
 
 
-def _of_channels(rows: NDArray[Any], *, several: bool) -> NDArray[np.int64]:
-    """Find the flags (R,) of channels (R, n); _MISSING for an all-NaN one of several."""
+def _of_channels(rows: NDArray[Any], *, several: bool) -> tuple[NDArray[np.int64], tuple[F64, F64, F64]]:
+    """Find flags (R,), _MISSING for an all-NaN one of several, and `_sizes` of channels (R, n)."""
     with np.errstate(all="ignore"):
         lowest, highest = rows.min(axis=1), rows.max(axis=1)
         low, high = lowest.astype(np.float64), highest.astype(np.float64)
         valid = (low >= -_BEYOND) & (high <= _BEYOND)
-        clipped = np.zeros(len(rows), np.bool_)
-        if rows.shape[1] >= LEAST_SAMPLES:
-            for rail in lowest, highest:
-                clipped |= np.count_nonzero(rows == rail[:, None], axis=1) > CLIPPED_PART * rows.shape[1]
         varies = valid & (low < high)
-        spiky = varies & _is_peaked(rows, low, high)
+        x = rows.astype(np.float64)
+        mean = x.mean(axis=1)
+        x -= mean[:, None]
+        sizes = _sizes(rows, x, low - mean, high - mean)
+        spiky = varies & _is_peaked(x, sizes[0], sizes[1])
     found = np.where(valid, np.where(low == high, np.where(low == 0, Flag.DEAD, Flag.CONSTANT), 0), Flag.INVALID)
-    for row in np.flatnonzero(varies & clipped):
+    for row in np.flatnonzero(varies & _is_often(rows, lowest, highest)):
         found[row] |= _clipped(rows[row].astype(np.float64), low[row], high[row])
     for row in np.flatnonzero(spiky):
         found[row] |= _spike(rows[row].astype(np.float64))
     if several:
         for row in np.flatnonzero(~valid):
             found[row] = _MISSING if np.isnan(rows[row]).all() else Flag.INVALID
-    return found.astype(np.int64)
+    return found.astype(np.int64), sizes
 
 
-def _is_peaked(rows: NDArray[Any], low: F64, high: F64) -> NDArray[np.bool_]:
-    """Whether channels (R, n) may hold a spike: peak over rms, in one pass."""
-    if rows.shape[1] < LEAST_SAMPLES:
-        return np.zeros(len(rows), np.bool_)
-    x, mean = _centred(rows)
-    rms = np.sqrt(np.einsum("ij,ij->i", x, x) / rows.shape[1])
-    peak = np.maximum(high - mean, mean - low)
+def _is_often(rows: NDArray[Any], lowest: NDArray[Any], highest: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether many samples of channels (R, n) equal their minimum or their maximum (R,)."""
+    often = np.zeros(len(rows), np.bool_)
+    if rows.shape[1] >= LEAST_SAMPLES:
+        for rail in lowest, highest:
+            counts = [np.count_nonzero(at) for at in rows == rail[:, None]]  # by row: faster than axis=1
+            often |= np.array(counts) > CLIPPED_PART * rows.shape[1]
+    return often
+
+
+def _is_peaked(x: F64, peak: F64, energy: F64) -> NDArray[np.bool_]:
+    """Whether centred channels (R, n) of these `_sizes` may hold a spike."""
+    if x.shape[1] < LEAST_SAMPLES:
+        return np.zeros(len(x), np.bool_)
+    rms = energy / np.sqrt(x.shape[1])
     peaked: NDArray[np.bool_] = peak > _CREST * rms
-    few = max(4, rows.shape[1] // 1000)
-    for row in np.flatnonzero(
-        peaked
-    ):  # mean and median differ by at most the rms, so these many are out for `_spike` too
+    few = max(4, x.shape[1] // 1000)
+    for row in np.flatnonzero(peaked):
+        # mean and median differ by at most the rms, so these many are out for `_spike` too
         peaked[row] = np.count_nonzero(np.abs(x[row]) > 0.1 * peak[row] + 1.1 * rms[row]) <= few
     return peaked
-
-
-def _centred(rows: NDArray[Any]) -> tuple[F64, F64]:
-    """Channels (R, n) minus their mean in float64, and the mean (R,)."""
-    x = rows.astype(np.float64)
-    mean = x.mean(axis=1)
-    x -= mean[:, None]
-    return x, mean
 
 
 def _clipped(x: F64, low: float, high: float) -> Flag:
@@ -181,15 +178,16 @@ def _spike(x: F64) -> Flag:
     return Flag.SPIKE if few and alone and far else Flag.NONE
 
 
-def _sizes(rows: NDArray[Any]) -> tuple[F64, F64, F64]:
-    """Peak, root of the energy, and number of finite samples, each (R,), of channels (R, n)."""
-    with np.errstate(all="ignore"):
-        x, _ = _centred(rows)
-        energy = np.sqrt(np.einsum("ij,ij->i", x, x))
-        peak = np.maximum(x.max(axis=1), -x.min(axis=1))
-        known = np.full(len(rows), float(rows.shape[1]))
-        for row in np.flatnonzero(~np.isfinite(energy)):
-            peak[row], energy[row], known[row] = _size(rows[row].astype(np.float64))
+def _sizes(rows: NDArray[Any], x: F64, low: F64, high: F64) -> tuple[F64, F64, F64]:
+    """Peak, root of the energy, and number of finite samples, each (R,), of channels (R, n).
+
+    `x` are the channels minus their mean, from `low` to `high`.
+    """
+    energy = np.sqrt(np.vecdot(x, x))
+    peak = np.maximum(high, -low)
+    known = np.full(len(rows), float(rows.shape[1]))
+    for row in np.flatnonzero(~np.isfinite(energy)):
+        peak[row], energy[row], known[row] = _size(rows[row].astype(np.float64))
     return peak, energy, known
 
 

@@ -1,215 +1,170 @@
+"""Tests of `stream.archive`: files, directories and globs, read to their end."""
+
 from __future__ import annotations
 
+import errno
 import os
 import pickle
-import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from corpus import pack
+from source_files import T0, MemoryStore, drain, mseed, records, records_of, rejects_of
 
 from streamclust.core.clock import ManualClock
-from streamclust.core.errors import ConfigError, Reason
+from streamclust.core.errors import ConfigError, Reason, SourceUnavailable
 from streamclust.core.specs import FilesSource
 from streamclust.core.types import NS
+from streamclust.stream import archive, cursor
 from streamclust.stream.archive import ArchiveSource
-
-START_NS = 1_704_067_200 * NS
-
-
-class Store:
-    def __init__(self, saved=None):
-        self.saved = dict(saved or {})
-
-    def positions(self):
-        return self.saved
-
-    def save_positions(self, positions):
-        self.saved.update(positions)
 
 
 class Bomb:
-    def __init__(self, path):
-        self.path = path
+    """Makes a folder when it is unpickled."""
 
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
 
-
-def packed(start_ns=START_NS, seconds=10):
-    return b"".join(pack(np.arange(seconds * 100, dtype=np.int32), "int32", starttime=start_ns))
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.path,)
 
 
-def source(*paths, store=None, clock=None, **settings):
+def source(*paths: Path | str, clock: ManualClock | None = None, **settings: Any) -> ArchiveSource:
     spec = FilesSource(type="files", paths=[str(p) for p in paths], **settings)
-    return ArchiveSource(spec, store or Store(), clock or ManualClock())
+    return ArchiveSource(spec, MemoryStore(), clock or ManualClock())
 
 
-def drain(reader):
-    records, rejects = [], []
-    for _ in range(1000):
-        poll = reader.poll(50, 0.0)
-        records += poll.records
-        rejects += poll.rejects
-        if poll.ended:
-            return records, rejects
-    raise AssertionError("it never ended")
+def partitions(found: ArchiveSource) -> set[str]:
+    return {Path(r.partition).name for r in records_of(drain(found))}
 
 
-def test_a_path_that_matches_nothing_is_a_wrong_setting(tmp_path):
-    with pytest.raises(ConfigError, match=r"source\.paths\[1\]"):
-        source(tmp_path.parent, tmp_path / "*.mseed")
+def test_files_advance_together_in_the_order_of_time(tmp_path: Path) -> None:
+    for i in range(3):
+        mseed(tmp_path / f"{i}.mseed", 300, i, start_ns=T0 + i * 100 * NS, station=f"S{i}")
+    found = records_of(drain(source(tmp_path), 7))
+    newest = 0
+    for record in found:
+        assert record.start_ns > newest - 20 * NS
+        newest = max(newest, record.start_ns)
+    assert len({r.stream for r in found}) == 3
+    assert [r.offset for r in found] == [r.offset for r in records_of(drain(source(tmp_path), 1000))]
 
 
-def test_a_format_that_is_not_read_is_a_wrong_setting(tmp_path):
-    (tmp_path / "a").write_bytes(packed())
+def test_directories_globs_and_files_name_each_file_once_and_hidden_ones_are_left_out(tmp_path: Path) -> None:
+    for name in ("a.mseed", "deep/b.mseed", "deep/er/c.mseed", ".hidden.mseed", ".git/d.mseed"):
+        mseed(tmp_path / name, 20)
+    everything = {"a.mseed", "b.mseed", "c.mseed"}
+    assert partitions(source(tmp_path, tmp_path / "a.mseed", tmp_path / "*.mseed")) == everything
+    assert partitions(source(tmp_path / "**" / "*.mseed")) == everything
+    assert partitions(source(tmp_path / "*.mseed")) == {"a.mseed"}
+    assert len(records_of(drain(source(tmp_path, tmp_path)))) == 3 * len(records(20))
+
+
+def test_a_partition_is_an_absolute_path_also_for_a_relative_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mseed(tmp_path / "a.mseed", 20)
+    monkeypatch.chdir(tmp_path)
+    assert {r.partition for r in records_of(drain(source("*.mseed")))} == {str(tmp_path / "a.mseed")}
+
+
+def test_a_pattern_without_a_file_is_a_config_error_that_names_each(tmp_path: Path) -> None:
+    mseed(tmp_path / "a.mseed", 20)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError) as caught:
+        source(tmp_path / "*.mseed", tmp_path / "nothing", tmp_path / "empty")
+    assert [p.path for p in caught.value.problems] == ["source.paths[1]", "source.paths[2]"]
+
+
+@pytest.mark.parametrize("name", ["nonsense", "PICKLE"])
+def test_an_unknown_format_is_a_config_error(tmp_path: Path, name: str) -> None:
+    mseed(tmp_path / "a.mseed", 20)
     with pytest.raises(ConfigError, match=r"source\.format"):
-        source(tmp_path / "a", format="PICKLE")
+        source(tmp_path, format=name)
 
 
-def test_files_named_twice_are_read_once(tmp_path):
-    (tmp_path / "a.mseed").write_bytes(packed())
+def test_what_cannot_be_read_is_rejected_and_the_rest_is_read(tmp_path: Path) -> None:
+    went_off = tmp_path / "went_off"
+    data = tmp_path / "data"
+    mseed(data / "good.mseed", 60)
+    np.savez(data / "windows.npz", x=np.ones((3, 100), np.float32), fs=100.0)
+    bomb = pickle.dumps(Bomb(went_off))
+    bad = {"a.pkl": bomb, "b.sac": bomb, "c.npz": bomb, "d.txt": b"hello", "e.sac": b"", "noname": bytes(900)}
+    for name, content in bad.items():
+        (data / name).write_bytes(content)
+    np.savez(data / "object.npz", x=np.array([Bomb(went_off)], dtype=object), fs=1.0)
+    (data / "broken.mseed").symlink_to(data / "nowhere")
+    (data / "junk.mseed").write_bytes(b"\x01" * 5000)
+    os.mkfifo(data / "pipe.mseed")
 
-    records, _ = drain(source(tmp_path / "*.mseed", tmp_path))
+    polls = drain(source(data), 5)
 
-    assert sum(len(r.samples) for r in records) == 1000
-
-
-def test_files_come_in_the_order_of_time_not_of_names(tmp_path):
-    (tmp_path / "a.mseed").write_bytes(packed(START_NS + 3600 * NS))
-    (tmp_path / "b.mseed").write_bytes(packed())
-
-    records, _ = drain(source(tmp_path))
-
-    assert [Path(p).name for p in dict.fromkeys(r.partition for r in records)] == ["b.mseed", "a.mseed"]
-
-
-@pytest.mark.parametrize("name", ["evil.pkl", "evil.sac", "evil.npz", "evil"])
-def test_a_pickle_is_never_executed_and_the_other_files_are_read(tmp_path, name):
-    data, made = tmp_path / "data", tmp_path / "executed"
-    data.mkdir()
-    (data / name).write_bytes(pickle.dumps(Bomb(made)))
-    (data / "good.mseed").write_bytes(packed())
-
-    records, rejects = drain(source(data))
-
-    assert not made.exists()
-    assert [r.reason for r in rejects] == [Reason.UNREADABLE_FILE]
-    assert name in rejects[0].detail
-    assert sum(len(r.samples) for r in records) == 1000
+    assert {r.stream for r in records_of(polls)} == {"FDSN:BW_RJOB__E_H_Z", "windows"}
+    assert len(records_of(polls)) == len(records(60)) + 3
+    rejects = {Path(r.partition).name: r for r in rejects_of(polls)}
+    assert rejects.keys() == bad.keys() | {"object.npz", "broken.mseed", "junk.mseed", "pipe.mseed"}
+    whole = [r for r in rejects_of(polls) if not r.partition.endswith("junk.mseed")]
+    assert len(whole) == len(rejects) - 1
+    assert {r.reason for n, r in rejects.items() if n != "junk.mseed"} == {Reason.UNREADABLE_FILE}
+    assert rejects["a.pkl"].payload == bomb[: cursor.PAYLOAD]
+    assert not went_off.exists()
 
 
-def test_a_torn_last_record_is_rejected(tmp_path):
-    (tmp_path / "a.mseed").write_bytes(packed()[:-100])
-
-    records, rejects = drain(source(tmp_path))
-
-    assert records
-    assert [r.reason for r in rejects] == [Reason.TOO_SHORT]
-
-
-def test_a_named_pipe_does_not_block(tmp_path):
-    os.mkfifo(tmp_path / "pipe.mseed")
-
-    assert [r.reason for r in drain(source(tmp_path))[1]] == [Reason.UNREADABLE_FILE]
+def test_a_forced_format_is_used_for_every_file(tmp_path: Path) -> None:
+    mseed(tmp_path / "data.bin", 20)
+    (tmp_path / "data.sac").write_bytes((tmp_path / "data.bin").read_bytes())
+    polls = drain(source(tmp_path, format="mseed"))
+    assert len(records_of(polls)) == 2 * len(records(20))
+    assert not rejects_of(polls)
 
 
-def test_records_come_when_they_are_due(tmp_path):
-    (tmp_path / "a.mseed").write_bytes(packed(seconds=20))
+@pytest.mark.parametrize(("speed", "expected"), [(1.0, 60.0), (10.0, 6.0)])
+def test_a_speed_paces_the_replay(tmp_path: Path, speed: float, expected: float) -> None:
     clock = ManualClock()
-    reader = source(tmp_path, clock=clock, speed=2.0)
-    got = 0
-    for _ in range(1000):
-        poll = reader.poll(50, 1.0)
-        got += sum(len(r.samples) for r in poll.records)
-        assert got / 100 / 2 <= clock.monotonic() + 1e-6
-        if poll.ended:
-            break
-
-    assert got == 2000
-    assert 10.0 <= clock.monotonic() <= 10.5
+    began = clock.monotonic()
+    drain(source(mseed(tmp_path / "a.mseed", 60), clock=clock, speed=speed))
+    assert clock.monotonic() - began == pytest.approx(expected, abs=0.2)
 
 
-@pytest.mark.parametrize(("folder", "name"), [("sac", "LMOW.BHE.SAC"), ("wav", "3cssan.near.8.1.RNON.wav")])
-def test_a_piecewise_restart_of_another_format_gives_the_rest(tmp_path, folder, name):
-    import obspy
-
-    shutil.copy(Path(obspy.__file__).parent / "io" / folder / "tests/data" / name, tmp_path)
-    everything, _ = drain(source(tmp_path))
-    store = Store({everything[0].partition: 1})
-
-    rest, _ = drain(source(tmp_path, store=store))
-
-    assert [(r.offset, r.start_ns) for r in rest] == [(r.offset, r.start_ns) for r in everything[1:]]
+def test_a_poll_waits_no_longer_than_its_timeout(tmp_path: Path) -> None:
+    clock = ManualClock()
+    slow = source(mseed(tmp_path / "a.mseed", 60), clock=clock, speed=0.001)
+    slow.poll(10, 0.5)  # what was read besides records
+    before = clock.monotonic()
+    polled = slow.poll(10, 0.5)
+    assert clock.monotonic() - before == pytest.approx(0.5)
+    assert (polled.records, polled.ended) == ([], False)
 
 
-def channels_one_after_another(path, channels=3, seconds=120):
-    """Write a file as obspy's Stream.write does: all of one channel, then all of the next."""
-    parts = [
-        pack(np.arange(seconds * 100, dtype=np.int32), "steim2", starttime=START_NS, sourceid=f"FDSN:XX_A__H_H_{name}")
-        for name in "ZNE"[:channels]
-    ]
-    path.write_bytes(b"".join(record for part in parts for record in part))
-    return [len(part) for part in parts]
+def test_a_shortage_at_the_first_look_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = mseed(tmp_path / "a.mseed", 20)
+    real = cursor._read
+    failures = [errno.EMFILE] * 2
+
+    def read(*args: Any) -> bytes:
+        if failures:
+            raise OSError(failures.pop(), "too many open files")
+        return real(*args)
+
+    monkeypatch.setattr(cursor, "_read", read)
+    found = source(path)
+    with pytest.raises(SourceUnavailable, match="too many"):
+        found.poll(10, 0.0)
+    assert len(records_of(drain(found))) == len(records(20))
 
 
-def test_channels_that_follow_one_another_in_a_file_are_read_side_by_side(tmp_path):
-    counts = channels_one_after_another(tmp_path / "three.mseed")
-
-    records, rejects = drain(source(tmp_path / "three.mseed"))
-
-    assert rejects == []
-    assert len(records) == sum(counts)
-    reached = {}
-    for record in records:
-        reached[record.stream] = record.start_ns
-        if len(reached) == 3:
-            assert max(reached.values()) - min(reached.values()) <= 40 * NS
-    assert len({r.partition for r in records}) == 3
+def test_a_file_that_vanishes_after_the_start_is_one_reject(tmp_path: Path) -> None:
+    a, b = mseed(tmp_path / "a.mseed", 20), mseed(tmp_path / "b.mseed", 20)
+    found = source(tmp_path)
+    a.unlink()
+    polls = drain(found)
+    assert [r.partition for r in rejects_of(polls)] == [str(a)]
+    assert {r.partition for r in records_of(polls)} == {str(b)}
 
 
-@pytest.mark.parametrize("taken", [1, 7, 20])
-def test_a_restart_reads_each_section_of_a_file_on_from_its_own_position(tmp_path, taken):
-    counts = channels_one_after_another(tmp_path / "three.mseed")
-    store = Store()
-    first = source(tmp_path / "three.mseed", store=store)
-    polled = first.poll(taken, 0.0)
-    first.commit(polled.next_offsets)
-
-    rest, _ = drain(source(tmp_path / "three.mseed", store=store))
-
-    keys = [(r.stream, r.start_ns) for r in polled.records + rest]
-    assert len(keys) == len(set(keys)) == sum(counts)
-
-
-def test_files_that_were_read_are_not_kept_in_memory(tmp_path):
-    for i in range(5):
-        np.savez(tmp_path / f"{i}.npz", x=np.ones((1, 5000), np.float32), fs=100.0, kind="ECG")
-    reader = source(tmp_path)
-    drain(reader)
-
-    assert not reader._merge.retired
-
-
-def test_recordings_with_the_same_name_are_not_one_stream(tmp_path):
-    for folder in ("monday", "tuesday"):
-        (tmp_path / folder).mkdir()
-        np.savez(tmp_path / folder / "rec.npz", x=np.ones((1, 500), np.float32), fs=100.0, kind="ECG")
-
-    records, _ = drain(source(tmp_path))
-
-    assert len({r.stream for r in records}) == 2
-
-
-def test_a_file_that_is_shorter_than_its_position_is_read_from_its_beginning(tmp_path):
-    (tmp_path / "a.mseed").write_bytes(packed())
-    store = Store({str(tmp_path / "a.mseed"): 1 << 20})
-
-    assert drain(source(tmp_path, store=store))[0]
-
-
-def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path):
-    (tmp_path / "a[1].mseed").write_bytes(packed())
-
-    assert drain(source(tmp_path / "a[1].mseed"))[0]
+def test_the_beginning_of_a_file_is_enough_to_place_it(tmp_path: Path) -> None:
+    late = mseed(tmp_path / "a.mseed", 60, start_ns=T0 + 500 * NS)
+    early = mseed(tmp_path / "b.mseed", 20)
+    assert late.stat().st_size > archive.PEEK
+    assert records_of(drain(source(tmp_path)))[0].partition == str(early)

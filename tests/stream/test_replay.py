@@ -1,121 +1,212 @@
+"""Tests of `stream.replay`: the merge of files by time, and its pacing."""
+
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streamclust.core.clock import ManualClock
 from streamclust.core.errors import BadRecord, Reason, SourceUnavailable
 from streamclust.core.types import NS, Record
+from streamclust.stream import replay
 from streamclust.stream.cursor import Chunk, Cursor
 from streamclust.stream.replay import LEAD_NS, Batch, Merge, Pace, Pending
 
 
 class ListReader:
-    """Gives one-second records that begin at `seconds`, two at a time."""
+    """Gives one-second records from a list, some at once; an offset is an index."""
 
-    def __init__(self, partition, seconds, error=None):
-        self.partition, self.seconds, self.error = partition, seconds, error
+    def __init__(self, records: list[Record], at_once: int = 4) -> None:
+        self.records = records
+        self.failures: list[Exception] = []
+        self._at_once = at_once
 
-    def read(self, offset):
-        if self.error:
-            raise self.error
-        records = [
-            Record(self.partition, s * NS, 10.0, np.zeros(10, np.int32), self.partition, n)
-            for n, s in enumerate(self.seconds)
-        ][offset : offset + 2]
-        return Chunk(records, [], 0, len(records), offset + len(records))
+    def read(self, offset: int) -> Chunk:
+        if self.failures:
+            raise self.failures.pop(0)
+        found = self.records[offset : offset + self._at_once]
+        return Chunk(list(found), [], 0, len(found), offset + len(found))
 
 
-def pending(name, seconds, error=None, opened=None):
-    start_ns = seconds[0] * NS
+def seconds(name: str, starts: list[int]) -> list[Record]:
+    return [Record(name, s * NS, 10.0, np.zeros(10, np.int32), name, i) for i, s in enumerate(starts)]
 
-    def start():
+
+def pending(name: str, reader: ListReader, opened: list[str] | None = None, offset: int = 0) -> Pending:
+    start_ns = reader.records[0].start_ns if reader.records else 0
+
+    def make() -> Cursor:
         if opened is not None:
             opened.append(name)
-        return Cursor(name, name, ListReader(name, seconds, error), 0, start_ns)
+        return Cursor(f"/none/{name}", name, reader, offset, start_ns)
 
-    return Pending(start_ns, name, name, start)
+    return Pending(start_ns, name, f"/none/{name}", make)
 
 
-def merged(*files, size=1000):
-    merge, out = Merge(), []
-    merge.add(files)
-    while not merge.exhausted:
+def always(_: Record) -> bool:
+    return True
+
+
+def run(merge: Merge, max_records: int, due: Callable[[Record], bool] = always) -> list[tuple[str, int]]:
+    out = []
+    for _ in range(10_000):
         batch = Batch()
-        merge.fill(batch, size, lambda _: True)
-        out += [(r.stream, r.start_ns // NS) for r in batch.records]
-    return out
+        merge.fill(batch, max_records, due)
+        assert len(batch.records) <= max_records
+        out += [(r.partition, r.offset) for r in batch.records]
+        if merge.exhausted:
+            return out
+    raise AssertionError("no end")
 
 
-def test_files_stay_within_the_lead_of_one_another():
-    newest = {"a": 0, "b": 0}
-    for name, second in merged(pending("a", range(100)), pending("b", range(100))):
-        newest[name] = second
-        assert abs(newest["a"] - newest["b"]) <= LEAD_NS // NS + 1
+files = st.lists(st.tuples(st.integers(0, 200), st.integers(1, 60)), min_size=1, max_size=6)
 
 
-@pytest.mark.parametrize("size", [1, 3, 7])
-def test_the_order_does_not_depend_on_the_size_of_the_polls(size):
-    def files():
-        return [pending("a", range(60)), pending("b", range(5, 90, 2)), pending("c", range(40, 50))]
-
-    assert merged(*files(), size=size) == merged(*files())
+def merged(spans: list[tuple[int, int]]) -> Merge:
+    merge = Merge()
+    merge.add(pending(f"f{i}", ListReader(seconds(f"f{i}", list(range(a, a + n))))) for i, (a, n) in enumerate(spans))
+    return merge
 
 
-def test_a_file_is_opened_only_when_its_time_has_come():
-    opened, merge, batch = [], Merge(), Batch()
-    merge.add([pending("late", range(1000, 1010), opened=opened), pending("a", range(50), opened=opened)])
+@settings(max_examples=60, deadline=None)
+@given(spans=files, max_records=st.integers(1, 50))
+def test_the_order_is_that_of_time_within_the_lead_and_the_same_for_every_size_of_poll(
+    spans: list[tuple[int, int]], max_records: int
+) -> None:
+    whole = run(merged(spans), 1_000_000)
+    assert run(merged(spans), max_records) == whole
+    assert len(whole) == sum(n for _, n in spans)
+    newest = -1
+    for name, offset in whole:
+        start = spans[int(name[1:])][0] + offset
+        assert start * NS >= newest * NS - LEAD_NS
+        newest = max(newest, start)
+    for i, (_, n) in enumerate(spans):
+        assert [offset for name, offset in whole if name == f"f{i}"] == list(range(n))
 
-    merge.fill(batch, 10, lambda _: True)
 
+def test_a_file_is_opened_only_when_the_merge_has_reached_it() -> None:
+    opened: list[str] = []
+    merge = Merge()
+    merge.add(pending(n, ListReader(seconds(n, list(range(s, s + 50)))), opened) for n, s in (("b", 500), ("a", 0)))
+    batch = Batch()
+    merge.fill(batch, 20, always)
     assert opened == ["a"]
-
-
-def test_an_unreadable_file_is_one_reject_and_the_others_are_read():
-    merge, batch = Merge(), Batch()
-    bad = BadRecord(Reason.UNREADABLE_FILE, "torn apart")
-    merge.add([pending("bad", range(3), bad), pending("good", range(3))])
-
-    merge.fill(batch, 10, lambda _: True)
-
-    assert [r.partition for r in batch.rejects] == ["bad"]
-    assert len(batch.records) == 3
+    merge.fill(batch, 1000, always)
+    assert opened == ["a", "b"]
     assert merge.exhausted
 
 
-def test_a_file_that_cannot_be_read_now_stays_in_the_merge():
-    merge, reader = Merge(), ListReader("a", range(3), SourceUnavailable("later"))
-    merge.add([Pending(0, "a", "a", lambda: Cursor("a", "a", reader, 0, 0))])
+def test_no_more_files_than_the_limit_take_part_and_all_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "MAX_OPEN", 2)
+    assert len(run(merged([(0, 30)] * 5), 7)) == 150
+
+
+def test_the_next_offsets_are_those_after_the_records_taken() -> None:
+    merge = merged([(0, 9)])
+    batch = Batch()
+    merge.fill(batch, 3, always)
+    assert batch.next_offsets == {"f0": 3}
+    polled = batch.polled(ended=False)
+    assert (len(polled.records), polled.nbytes, dict(polled.next_offsets)) == (3, 4, {"f0": 3})
+
+
+def test_a_shortage_loses_nothing_and_keeps_the_file() -> None:
+    reader = ListReader(seconds("a", list(range(8))))
+    merge = Merge()
+    merge.add([pending("a", reader)])
+    batch = Batch()
+    merge.fill(batch, 4, always)
+    reader.failures = [SourceUnavailable("told to fail")]
     with pytest.raises(SourceUnavailable):
-        merge.fill(Batch(), 10, lambda _: True)
+        merge.fill(batch, 100, always)
+    merge.fill(batch, 100, always)
+    assert [r.offset for r in batch.records] == list(range(8))
 
-    reader.error = None
+
+def test_a_file_that_cannot_be_opened_yet_stays() -> None:
+    failures: list[Exception] = [SourceUnavailable("told to fail")]
+    one = pending("a", ListReader(seconds("a", [0, 1])))
+
+    def make() -> Cursor:
+        if failures:
+            raise failures.pop()
+        return one.open()
+
+    merge = Merge()
+    merge.add([one._replace(open=make)])
+    with pytest.raises(SourceUnavailable):
+        merge.fill(Batch(), 9, always)
+    assert run(merge, 9) == [("a", 0), ("a", 1)]
+
+
+def test_a_bad_file_is_one_reject_and_the_others_are_read() -> None:
+    bad = ListReader(seconds("a", [0, 1]))
+    bad.failures = [BadRecord(Reason.UNREADABLE_FILE, "told to")]
+    merge = Merge()
+    merge.add([pending("a", bad), pending("b", ListReader(seconds("b", [0, 1])))])
     batch = Batch()
-    merge.fill(batch, 10, lambda _: True)
+    merge.fill(batch, 100, always)
+    assert [(r.partition, r.reason) for r in batch.rejects] == [("a", Reason.UNREADABLE_FILE)]
+    assert [r.partition for r in batch.records] == ["b", "b"]
+    assert set(merge.retired) == {"a", "b"}
 
-    assert [r.offset for r in batch.records] == [0, 1, 2]
 
-
-def test_a_woken_file_reads_on():
-    merge, reader = Merge(), ListReader("a", [0, 1])
-    merge.add([Pending(0, "a", "a", lambda: Cursor("a", "a", reader, 0, 0))])
-    merge.fill(Batch(), 10, lambda _: True)
-    reader.seconds = [0, 1, 2, 3]
-
+def test_a_retired_file_that_is_woken_gives_what_it_has_got_since() -> None:
+    reader = ListReader(seconds("a", [0, 1]))
+    merge = Merge()
+    merge.add([pending("a", reader)])
+    assert run(merge, 9) == [("a", 0), ("a", 1)]
+    reader.records += [seconds("a", [0, 1, 2])[2]]
     merge.wake(merge.retired["a"])
-    batch = Batch()
-    merge.fill(batch, 10, lambda _: True)
-
-    assert [r.offset for r in batch.records] == [2, 3]
+    assert not merge.exhausted
+    assert run(merge, 9) == [("a", 2)]
 
 
-def test_a_record_is_due_when_its_end_has_been_reached_at_the_given_speed():
+@pytest.mark.parametrize("taken", [0, 3, 100])
+def test_a_forgotten_file_gives_nothing_more_wherever_it_was(taken: int) -> None:
+    merge = merged([(0, 20), (0, 20)])
+    merge.fill(Batch(), taken, always)
+    for name in ("f0", "f1"):
+        merge.forget(name)
+    assert merge.exhausted
+    assert run(merge, 100) == []
+    assert not merge.retired
+
+
+def test_a_closed_merge_holds_nothing() -> None:
+    merge = merged([(0, 20)])
+    merge.fill(Batch(), 3, always)
+    merge.close()
+    assert merge.exhausted
+
+
+@pytest.mark.parametrize("speed", [0.5, 1.0, 10.0])
+def test_a_record_is_due_when_its_last_sample_would_have_been_recorded(speed: float) -> None:
     clock = ManualClock()
-    pace = Pace(2.0, clock)
-    record = Record("a", 0, 10.0, np.zeros(10, np.int32), "a", 0)
-    assert not pace.due(record)
-    clock.sleep(0.49)
-    assert not pace.due(record)
-    clock.sleep(0.01)
+    pace = Pace(speed, clock)
+    records = seconds("a", list(range(5)))
+    assert not pace.due(records[0])
+    for n, record in enumerate(records, 1):
+        clock.sleep(0.99 / speed)
+        assert not pace.due(record)
+        clock.sleep(0.011 / speed)
+        assert pace.due(record), n
+        clock.sleep(-0.001 / speed)
 
-    assert pace.due(record)
+
+def test_a_step_of_the_wall_clock_does_not_change_the_pace() -> None:
+    clock = ManualClock()
+    pace = Pace(1.0, clock)
+    record = seconds("a", [0])[0]
+    pace.due(record)
+    clock.step(3600)
+    assert not pace.due(record)
+
+
+def test_without_a_speed_everything_is_due_at_once() -> None:
+    assert Pace("max", ManualClock()).due(seconds("a", [10**6])[0])

@@ -1,144 +1,154 @@
+"""The promises of the port Source, kept by every source that can be configured."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
 
-import numpy as np
 import pytest
-from corpus import pack
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from source_files import (
+    T0,
+    MemoryStore,
+    after,
+    by_partition,
+    day_file,
+    drain,
+    key,
+    mseed,
+    records,
+    records_of,
+    rejects_of,
+)  # fmt: skip
 
 from streamclust.core.clock import ManualClock
 from streamclust.core.specs import FilesSource, SdsSource
-from streamclust.core.types import NS, Polled, Positions
-from streamclust.stream.archive import ArchiveSource
+from streamclust.core.types import NS
 from streamclust.stream.ports import Source
-from streamclust.stream.sds import SdsArchive
 from streamclust.wiring import SOURCES
 
-DAY_NS = 1_704_067_200 * NS  # 2024-01-01
-CHANNELS = ("EHZ", "EHN", "EHE")
+JUNK = b"\x07" * 700
 
 
-class Store:
-    def __init__(self, positions: Positions | None = None) -> None:
-        self.saved = dict(positions or {})
-
-    def positions(self) -> Positions:
-        return self.saved
-
-    def save_positions(self, positions: Positions) -> None:
-        self.saved.update(positions)
+def _files(folder: Path) -> FilesSource:
+    for i in range(3):
+        mseed(folder / f"{i}.mseed", 200, i, start_ns=T0 + i * 50 * NS, station=f"S{i}")
+    (folder / "junk.mseed").write_bytes(b"".join(records(60)[:5]) + JUNK + b"".join(records(60)[5:]))
+    return FilesSource(type="files", paths=[str(folder)])
 
 
-def fill(root: Path) -> None:
-    """Three channels of 120 s at 100 Hz in an SDS tree, which the files source reads as a directory."""
-    for i, channel in enumerate(CHANNELS):
-        folder = root / f"2024/BW/RJOB/{channel}.D"
-        folder.mkdir(parents=True)
-        samples = np.random.default_rng(i).integers(-5000, 5000, 12000).astype(np.int32)
-        records = pack(samples, "int32", starttime=DAY_NS, sourceid=f"FDSN:BW_RJOB__{'_'.join(channel)}")
-        (folder / f"BW.RJOB..{channel}.D.2024.001").write_bytes(b"".join(records))
+def _sds(folder: Path) -> SdsSource:
+    for i, (days, station) in enumerate([(0, "A"), (1, "A"), (0, "B")]):
+        data = records(200, i, start_ns=T0 + days * 86_400 * NS, station=station)
+        day_file(folder, days, station).write_bytes(b"".join(data))
+    day_file(folder, 0, "J").write_bytes(b"".join(records(60)[:5]) + JUNK + b"".join(records(60)[5:]))
+    return SdsSource(type="sds", root=str(folder), follow=False)
 
 
-def files(root: Path, store: Store) -> Source:
-    return ArchiveSource(FilesSource(type="files", paths=[str(root)]), store, ManualClock())
+MAKERS: Mapping[str, Callable[[Path], Any]] = MappingProxyType({"files": _files, "sds": _sds})
+"""`source.type` -> settings of a bounded source with data, some of which is junk."""
+
+Open = Callable[..., Source]
 
 
-def sds(root: Path, store: Store) -> Source:
-    return SdsArchive(SdsSource(type="sds", root=str(root), follow=False), store, ManualClock())
+@pytest.fixture(scope="module", params=sorted(MAKERS))
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Open:
+    """Open the source again and again on the same data; the store is given."""
+    spec = MAKERS[request.param](tmp_path_factory.mktemp(request.param))
+
+    def make(store: MemoryStore | None = None, clock: ManualClock | None = None) -> Source:
+        parts: Any = SimpleNamespace(results=store or MemoryStore(), clock=clock or ManualClock())
+        return SOURCES[spec.type](spec, parts)
+
+    return make
 
 
-MAKE: Mapping[str, Callable[[Path, Store], Source]] = {"files": files, "sds": sds}
+def test_every_source_that_can_be_configured_is_tested_here() -> None:
+    assert MAKERS.keys() == SOURCES.keys()
 
 
-@pytest.fixture(params=sorted(MAKE))
-def make(request, tmp_path):
-    fill(tmp_path)
-    return lambda store: MAKE[request.param](tmp_path, store)
-
-
-def drain(source: Source, max_records: int = 7) -> list[Polled]:
-    polls = [source.poll(max_records, 0.0)]
-    while not polls[-1].ended:
-        polls.append(source.poll(max_records, 0.0))
-        assert len(polls) < 10_000
-    return polls
-
-
-def keys(polls: list[Polled]) -> list[tuple[str, int, str, int, bytes]]:
-    return [(r.partition, r.offset, r.stream, r.start_ns, r.samples.tobytes()) for p in polls for r in p.records]
-
-
-def test_the_suite_covers_every_source_that_can_be_configured():
-    assert set(MAKE) == {"files", "sds"} == set(SOURCES)
-
-
-def test_every_sample_comes_once_and_each_stream_in_order(make):
-    records = [r for poll in drain(make(Store())) for r in poll.records]
-
-    assert sum(len(r.samples) for r in records) == 3 * 12000
-    for stream in {r.stream for r in records}:
-        starts = [r.start_ns for r in records if r.stream == stream]
-        assert starts == sorted(set(starts))
-
-
-def test_a_poll_gives_at_most_what_was_asked_for(make):
-    assert max(len(poll.records) for poll in drain(make(Store()), 5)) == 5
-
-
-def test_the_order_does_not_depend_on_the_size_of_the_polls(make):
-    assert keys(drain(make(Store()), 1)) == keys(drain(make(Store()), 1000))
-
-
-def test_streams_advance_together(make):
-    newest: dict[str, int] = {}
-    for record in (r for poll in drain(make(Store())) for r in poll.records):
-        newest[record.stream] = record.start_ns
-        if len(newest) == len(CHANNELS):
-            assert max(newest.values()) - min(newest.values()) <= 25 * NS
-
-
-def test_next_offsets_name_every_partition_that_gave_records(make):
-    for poll in drain(make(Store())):
-        assert {r.partition for r in poll.records} <= set(poll.next_offsets)
-        for record in poll.records:
-            assert poll.next_offsets[record.partition] > record.offset
-
-
-@pytest.mark.parametrize("turns", [1, 3, 11])
-def test_a_restart_gives_exactly_the_records_that_were_not_committed(make, turns):
-    everything = set(keys(drain(make(Store()))))
-    store = Store()
-    source = make(store)
-    first = [source.poll(7, 0.0) for _ in range(turns)]
-    for poll in first:
-        source.commit(poll.next_offsets)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(polls=st.integers(0, 40), max_records=st.integers(1, 40))
+def test_a_restart_from_any_committed_position_gives_exactly_the_remaining_records(
+    opened: Open, polls: int, max_records: int
+) -> None:
+    store = MemoryStore()
+    source = opened(store)
+    before = [source.poll(max_records, 0.0) for _ in range(polls)]
+    source.commit(after(before))
     source.close()
-
-    rest = keys(drain(make(store)))
-
-    assert set(rest) == everything - set(keys(first))
-    assert len(rest) == len(set(rest))
-
-
-def test_what_was_not_committed_comes_again(make):
-    store = Store()
-    before = keys([make(store).poll(7, 0.0)])
-
-    assert store.saved == {}
-    assert keys([make(store).poll(7, 0.0)]) == before
+    rest = records_of(drain(opened(store), max_records))
+    whole = by_partition(records_of(drain(opened())))
+    first, second = by_partition(records_of(before)), by_partition(rest)
+    assert {p: first.get(p, []) + second.get(p, []) for p in whole} == whole
 
 
-def test_an_exhausted_source_stays_ended(make):
-    source = make(Store())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1))
+def test_each_records_offset_gives_it_again(opened: Open, share: float) -> None:
+    everything = records_of(drain(opened()))
+    one = everything[round(share * (len(everything) - 1))]
+    again = records_of(drain(opened(MemoryStore({one.partition: one.offset}))))
+    assert key(next(r for r in again if r.partition == one.partition)) == key(one)
+
+
+def test_the_order_is_the_same_for_every_size_of_poll(opened: Open) -> None:
+    whole = list(map(key, records_of(drain(opened(), 100_000))))
+    for max_records in (1, 3, 50):
+        assert list(map(key, records_of(drain(opened(), max_records)))) == whole
+
+
+def test_a_poll_gives_no_more_than_was_asked_and_names_the_partition_of_each_record(opened: Open) -> None:
+    for polled in drain(opened(), 7):
+        assert len(polled.records) <= 7
+        assert {r.partition for r in polled.records} <= polled.next_offsets.keys()
+        assert all(r.offset < polled.next_offsets[r.partition] for r in polled.records)
+
+
+def test_records_of_a_stream_come_in_the_order_of_their_offsets(opened: Open) -> None:
+    for found in by_partition(records_of(drain(opened(), 5))).values():
+        offsets = [one[4] for one in found]
+        assert offsets == sorted(set(offsets))
+
+
+def test_junk_is_rejected_once_with_its_bytes_and_place_and_never_raises(opened: Open) -> None:
+    (reject,) = rejects_of(drain(opened(), 5))
+    assert (reject.payload, reject.offset) == (JUNK, 5 * 512)
+
+
+def test_nothing_is_committed_but_by_commit(opened: Open) -> None:
+    store = MemoryStore()
+    source = opened(store)
+    records_of(drain(source))
+    source.close()
+    assert store.kept == {}
+
+
+def test_a_commit_keeps_the_positions_of_other_partitions(opened: Open) -> None:
+    store = MemoryStore({"another": 5})
+    source = opened(store)
+    source.commit({"this": 7})
+    source.commit({"this": 8})
+    assert store.kept == {"another": 5, "this": 8}
+
+
+def test_an_ended_source_stays_ended_and_a_close_may_come_twice(opened: Open) -> None:
+    clock = ManualClock()
+    source = opened(None, clock)
     drain(source)
-
-    again = source.poll(7, 0.0)
-
-    assert (again.ended, again.records) == (True, [])
-
-
-def test_a_source_may_be_closed_twice(make):
-    source = make(Store())
+    before = clock.monotonic()
+    polled = source.poll(10, 30.0)
+    assert (polled.records, polled.ended, clock.monotonic()) == ([], True, before)
     source.close()
     source.close()
+
+
+def test_a_restart_at_the_end_gives_nothing(opened: Open) -> None:
+    store = MemoryStore()
+    source = opened(store)
+    source.commit(after(drain(source)))
+    again = drain(opened(store))
+    assert (records_of(again), rejects_of(again)) == ([], [])
