@@ -186,10 +186,9 @@ def _power(rows: F32, frames: F32, window: F32, profile: ProfileSpec, out: F32) 
     stride = (rows.strides[0], profile.stft.hop * rows.itemsize, rows.itemsize)
     np.multiply(as_strided(rows, frames.shape, stride, writeable=False), window, out=frames)
     first, last = _bins(profile)
-    spectrum = scipy.fft.rfft(frames)[:, :, first:last]
-    real, imag = spectrum.real, spectrum.imag
-    real *= real
-    imag *= imag
+    parts = scipy.fft.rfft(frames).view(np.float32)  # real and imaginary parts side by side
+    np.multiply(parts, parts, out=parts)  # contiguous: several times faster than on strided halves
+    real, imag = parts[:, :, 2 * first : 2 * last : 2], parts[:, :, 2 * first + 1 : 2 * last : 2]
     np.add(real.swapaxes(1, 2), imag.swapaxes(1, 2), out=out)
     if first == 0:
         out[:, 0] *= np.float32(0.5)

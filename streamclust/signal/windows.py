@@ -51,7 +51,7 @@ class Windows:
         self._partial_dropped = 0
         self._ungrouped = 0
         self.newest_ns: int | None = None
-        """Event time after the newest sample seen."""
+        """Event time after the newest sample, taken of the record of each call that starts last."""
 
     @property
     def streams(self) -> int:
@@ -83,6 +83,7 @@ class Windows:
         rejects: list[Reject] = []
         limit_ns = now_ns + round(self._spec.future_limit * NS)
         streams = self._streams
+        newest: Record | None = None
         for record in records:
             if record.start_ns > limit_ns:
                 rejects.append(
@@ -94,11 +95,15 @@ class Windows:
             if isinstance(stream, _Stream):
                 if cuts := stream.assembler.push(record, now):
                     windows += self._emitted(stream, cuts, now)
-                self._advance(record)
+                if newest is None or record.start_ns > newest.start_ns:
+                    newest = record
             elif stream is None:
                 self._ungrouped += 1
             else:
                 rejects.append(_reject(record, stream, self._why(record, stream)))
+        if newest is not None:
+            end_ns = newest.start_ns + round(len(newest.samples) / newest.rate_hz * NS)
+            self.newest_ns = max(end_ns, self.newest_ns or end_ns)
         return windows, rejects
 
     def finish(self) -> list[Window]:
@@ -129,11 +134,6 @@ class Windows:
         if self._spec.mode == "triggered":
             return round(self._spec.trigger.block_seconds * NS)
         return self._profile.hop_ns
-
-    def _advance(self, record: Record) -> None:
-        end_ns = record.start_ns + round(len(record.samples) / record.rate_hz * NS)
-        if self.newest_ns is None or end_ns > self.newest_ns:
-            self.newest_ns = end_ns
 
     def _admit(self, record: Record) -> _Stream | Reason | None:
         """Look at a new stream, or a known one with a new rate."""
