@@ -74,7 +74,7 @@ def test_days_of_the_year_become_the_calendars_days(year):
     headers = v2(*(corpus.handmade(header={"year": year, "day": day}) for day in days))
 
     first = np.datetime64(f"{year}-01-01", "D")
-    assert headers.start_ns.tolist() == [ns(str(first + day - 1)) for day in days]
+    assert headers.start_ns.tolist() == [ns(str(first + np.timedelta64(day - 1, "D"))) for day in days]
 
 
 def test_case_22_a_leap_second_is_the_next_days_first_second():
