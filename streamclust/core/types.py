@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntFlag
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -95,8 +94,7 @@ Positions: TypeAlias = "Mapping[str, int]"
 """Partition -> the offset from which reading must start again."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Window:
+class Window(NamedTuple):
     """One window of one stream or group, with its margin on both sides.
 
     Parameters

@@ -40,6 +40,8 @@ class Windows:
     def __init__(self, profile: ProfileSpec, spec: WindowsSpec) -> None:
         self._profile = profile
         self._spec = spec
+        self._label = profile.label
+        self._length_ns = self._hop_ns if spec.mode == "triggered" else profile.window_ns
         self._grouping = Grouping(spec)
         hop_ns = self._hop_ns
         self._gatherer = Gatherer(self._grouping, -(-round(spec.lateness * NS) // hop_ns))
@@ -112,7 +114,7 @@ class Windows:
         for stream in list(self._streams.values()):
             if isinstance(stream, _Stream):
                 windows += self._emitted(stream, stream.assembler.finish(), 0.0)
-        return windows + self._windows(self._gatherer.finish())
+        return windows + self._gathered(self._gatherer.finish())
 
     def needs(self, idle_since: float) -> Iterator[dict[str, int]]:
         """Yield partition -> offset of all that unfinished windows need.
@@ -177,44 +179,48 @@ class Windows:
         return self._geometries[rate]
 
     def _emitted(self, stream: _Stream, cuts: list[Cut], now: float) -> list[Window]:
-        if self._spec.group_by == "channel":
-            done = [Gathered(stream.member.group, stream.rate, cut.number, 1, {0: cut}) for cut in cuts]
-        else:
+        if self._spec.group_by != "channel":
             done = [g for cut in cuts for g in self._gatherer.push(stream.member, stream.rate, cut, now)]
-        return self._windows(done)
+            return self._gathered(done)
+        group, rate = stream.member.group, stream.rate
+        made = [self._window(group, rate, cut, cut.samples[None, :]) for cut in cuts]
+        return made if self._spec.mode == "grid" else self._around(made)
 
-    def _windows(self, done: list[Gathered]) -> list[Window]:
+    def _gathered(self, done: list[Gathered]) -> list[Window]:
         windows: list[Window] = []
         for gathered in done:
             if not gathered.complete and self._spec.missing_component == "drop":
                 self._partial_dropped += 1
-            else:
-                block = self._window(gathered)
-                windows += self._triggered(block) if self._spec.mode == "triggered" else [block]
-        return windows
+                continue
+            cuts = gathered.cuts.values()
+            flags = Flag.NONE if gathered.complete else Flag.PARTIAL
+            for cut in cuts:
+                flags |= cut.flags
+            samples = _stacked(gathered)
+            filled = round(sum(cut.filled for cut in cuts) / len(cuts))
+            whole = Cut(gathered.number, samples, flags, filled, gathered.needs())
+            windows.append(self._window(gathered.group, gathered.rate, whole, samples))
+        return windows if self._spec.mode == "grid" else self._around(windows)
 
-    def _window(self, gathered: Gathered) -> Window:
-        cuts = gathered.cuts
-        geometry = self._geometry(gathered.rate)
-        flags = Flag.NONE if gathered.complete else Flag.PARTIAL
-        filled = 0
-        for cut in cuts.values():
-            flags |= cut.flags
-            filled += cut.filled
-        start_ns = gathered.number * geometry.hop_ns
-        length_ns = geometry.hop_ns if self._spec.mode == "triggered" else self._profile.window_ns
+    def _window(self, group: str, rate: Fraction, cut: Cut, samples: Samples) -> Window:
+        geometry = self._geometry(rate)
+        start_ns = cut.number * geometry.hop_ns
+        samples.flags.writeable = False
         return Window(
-            window_id=window_id(gathered.group, start_ns, self._profile.label),
-            stream=gathered.group,
-            start_ns=start_ns,
-            end_ns=start_ns + length_ns,
-            rate=gathered.rate,
-            samples=_stacked(gathered),
-            margin=geometry.left,
-            gap_fraction=filled / (geometry.length * len(cuts)),
-            flags=flags,
-            needs=gathered.needs() if len(cuts) > 1 else next(iter(cuts.values())).needs,
+            window_id(group, start_ns, self._label),
+            group,
+            start_ns,
+            start_ns + self._length_ns,
+            rate,
+            samples,
+            geometry.left,
+            cut.filled / geometry.length,
+            cut.flags,
+            cut.needs,
         )
+
+    def _around(self, blocks: list[Window]) -> list[Window]:
+        return [window for block in blocks for window in self._triggered(block)]
 
     def _triggered(self, block: Window) -> list[Window]:
         """Cut the windows around the detections of a block."""
@@ -247,12 +253,10 @@ class Windows:
 
 def _stacked(gathered: Gathered) -> Samples:
     """Components in order, shape (C, n); a missing one is NaN."""
-    if gathered.size == 1:
-        return _frozen(gathered.cuts[0].samples[None, :])
     some = next(iter(gathered.cuts.values())).samples
     missing = np.full(len(some), np.nan)
     rows = [gathered.cuts[c].samples if c in gathered.cuts else missing for c in range(gathered.size)]
-    return _frozen(np.stack(rows))
+    return np.stack(rows)
 
 
 def _frozen(samples: Samples) -> Samples:
