@@ -11,6 +11,7 @@ from typing import Any
 from streamclust.core.clock import Clock
 from streamclust.core.specs import Config
 from streamclust.model.methods.baseline import fit_baseline
+from streamclust.signal.spectra import shape
 from streamclust.signal.windows import Windows
 from streamclust.store.models import ModelStore
 from streamclust.store.results import Results
@@ -68,6 +69,7 @@ def loop(config: Config, parts: Parts) -> Loop:
     ModelError
         The stored model belongs to another profile.
     """
+    shape(config.profile)  # a profile without a frequency bin stops the start
     live = Live(parts.models, METHODS[config.model.method], config.profile, config.model)
     source = SOURCES[config.source.type](config.source, parts)
     windows = Windows(config.profile, config.windows)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import typing
 
+import pytest
+
 from streamclust import wiring
 from streamclust.core import specs
 from streamclust.core.clock import ManualClock
+from streamclust.core.errors import ConfigError
 from streamclust.core.specs import Config
 from streamclust.store.models import ModelStore
 from streamclust.store.results import Results
@@ -40,3 +43,28 @@ def test_the_database_comes_last_so_that_positions_never_run_ahead_of_the_other_
     assert [isinstance(sink, SqliteSink) for sink in sinks] == [False, True]
     assert isinstance(alone[-1], SqliteSink), "rejects and positions are kept without a sqlite sink too"
     assert not alone[-1]._keep_events
+
+
+@pytest.mark.parametrize(
+    ("windows", "named"),
+    [
+        ({"group_by": {"a": ["x", "y"], "b": ["z"]}}, "equally many"),
+        ({"group_by": {"a": []}}, "equally many"),
+        ({"trigger": {"threshold": 25.0}}, "never exceeds"),
+    ],
+)
+def test_windows_that_could_never_work_are_refused(windows, named):
+    with pytest.raises(ValueError, match=named):
+        specs.WindowsSpec.model_validate(windows)
+
+
+def test_a_profile_without_a_frequency_bin_stops_the_start(tmp_path):
+    profile = {"name": "test", "stft": {"fmin_hz": 10.3, "fmax_hz": 10.4}}
+    config = Config.model_validate({"source": {"type": "files", "paths": [str(tmp_path)]}, "profile": profile})
+
+    with StateDir.open(tmp_path / "state") as state, pytest.raises(ConfigError, match="fmin_hz"):
+        results = Results(state.database)
+        try:
+            wiring.loop(config, wiring.Parts(state, results, ModelStore(state.models), ManualClock()))
+        finally:
+            results.close()

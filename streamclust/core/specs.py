@@ -132,6 +132,14 @@ class TriggerSpec(Spec):
     block_seconds: float = Field(60.0, gt=0)
     """Length of the grid blocks in which detections are sought."""
 
+    @model_validator(mode="after")
+    def _can_fire(self) -> Self:
+        most = self.lta_seconds / self.sta_seconds
+        if self.method == "sta_lta" and self.threshold >= most:
+            msg = f"trigger.threshold must be below lta_seconds / sta_seconds ({most:g}), which the ratio never exceeds"
+            raise ValueError(msg)
+        return self
+
 
 class WindowsSpec(Spec):
     """How records become windows."""
@@ -159,6 +167,14 @@ class WindowsSpec(Spec):
     """At most this much signal of one stream is kept in memory beyond a window; older is dropped and counted."""
     future_limit: Seconds = Field(3600.0, gt=0)
     """Records that start further in the future than this are quarantined."""
+
+    @model_validator(mode="after")
+    def _groups_of_one_size(self) -> Self:
+        sizes = {len(streams) for streams in self.group_by.values()} if isinstance(self.group_by, dict) else {1}
+        if len(sizes) != 1 or 0 in sizes:
+            msg = "windows.group_by must list equally many streams in every group: one model sees them all"
+            raise ValueError(msg)
+        return self
 
 
 class FilesSource(Spec):
