@@ -74,6 +74,9 @@ class ProfileSpec(Spec):
         if self.hop_seconds > self.window_seconds:
             msg = f"profile.hop_seconds must be at most profile.window_seconds ({self.window_seconds})"
             raise ValueError(msg)
+        if self.hop_seconds * self.rate_hz < 1:
+            msg = f"profile.hop_seconds must be at least one sample ({1 / self.rate_hz:g})"
+            raise ValueError(msg)
         if self.samples < 32:
             msg = f"profile.window_seconds x profile.rate_hz must be at least 32 samples, is {self.samples}"
             raise ValueError(msg)
@@ -129,7 +132,7 @@ class TriggerSpec(Spec):
     """Of detections closer than this only the strongest is kept."""
     before_seconds: float = Field(5.0, ge=0)
     """The window begins this long before the detection."""
-    block_seconds: float = Field(60.0, gt=0)
+    block_seconds: float = Field(60.0, ge=0.001)
     """Length of the grid blocks in which detections are sought."""
 
     @model_validator(mode="after")

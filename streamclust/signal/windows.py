@@ -142,7 +142,8 @@ class Windows:
         rate = nominal_rate(record.rate_hz)
         member = self._grouping.member(record.stream)
         stream: _Stream | Reason | None = None
-        if record.stream not in self._names and len(self._names) >= self._spec.max_streams:
+        new = (record.stream, rate) not in self._assemblers
+        if new and len(self._assemblers) >= self._spec.max_streams:  # a rate of its own counts as a stream
             return Reason.TOO_MANY_STREAMS
         if member is not None and process.ratio(self._profile, rate) is None:
             stream = Reason.RATE_TOO_LOW

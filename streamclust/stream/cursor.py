@@ -25,7 +25,18 @@ PIECE_SECONDS, PIECE_SAMPLES = 60, 4096
 PIECES_AT_ONCE = 256
 PAYLOAD = 512
 """Bytes of an unreadable file that its reject carries."""
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT}
+_PASSING = {
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EAGAIN,
+    errno.EINTR,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.ENOTCONN,
+    errno.EHOSTDOWN,
+    errno.ENXIO,
+}
 
 
 class PositionStore(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +55,7 @@ class Live:
         self._spec = spec
         self._pending: list[Batch] = []
         self._usable = 0
+        self._unpublished: Mapping[str, bytes] | None = None
         version = store.newest_good()
         self._active = None if version is None else self._load(version)
 
@@ -100,8 +101,23 @@ class Live:
         waiting, self._pending, self._usable = self._pending, [], 0
         return [_event(batch, 0, self._profile, processed_at_ns) for batch in waiting]
 
+    def publish(self) -> None:
+        """Make a model that was just fitted durable; comes before the events that name it.
+
+        Raises
+        ------
+        SinkUnavailable
+            The disk does not take it now; call again.
+        """
+        if self._unpublished is None or self._active is None:
+            return
+        if self._active.version not in self._store.versions():
+            self._store.publish(self._unpublished)
+        self._store.activate(self._active.version)
+        self._unpublished = None
+
     def _first(self, processed_at_ns: int) -> list[Event]:
-        """Fit, publish, and assign all that was held back."""
+        """Fit, and assign all that was held back."""
         waiting, self._pending, self._usable = self._pending, [], 0
         train = [batch for batch in waiting if not batch.flags[0] & NO_TRAINING]
         try:
@@ -111,9 +127,9 @@ class Live:
             bundle = self._fit(logp, streams, self._profile, self._spec, rng)
         except ModelError:
             return [_event(batch, 0, self._profile, processed_at_ns) for batch in waiting]
-        version = self._store.publish(bundle.to_bytes())
-        self._store.activate(version)
-        self._active = self._load(version)
+        self._unpublished = bundle.to_bytes()
+        version = max(self._store.versions(), default=0) + 1
+        self._active = Active(version, Scorer(bundle, self._profile, self._spec.novel_above))
         return [event for batch in waiting for event in self._events(batch, self._active, processed_at_ns)]
 
     def _load(self, version: int) -> Active:

@@ -168,7 +168,8 @@ class Loop:
             yield waiting.window.needs
 
     def _deliver(self, staged: _Staged) -> None:
-        """Make outputs durable, then the position: a crash in between repeats windows, it never loses one."""
+        """Make the model and outputs durable, then the position: a crash in between repeats, it never loses."""
+        self._live.publish()
         for number, sink in enumerate(self._sinks):
             if number not in staged.written:
                 sink.write(staged.events, staged.rejects)

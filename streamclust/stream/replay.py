@@ -13,7 +13,7 @@ from streamclust.stream.cursor import Chunk, Cursor, end_ns, unreadable
 
 LEAD_NS = 10 * NS
 """A file is read until it is this far ahead of the next one."""
-MAX_OPEN = 512
+MAX_OPEN = 4096
 """Files that take part in the merge at once; it bounds memory, the others wait."""
 STEP = 0.05
 """Seconds slept at once while nothing is due."""

@@ -60,7 +60,9 @@ def test_the_fit_does_not_depend_on_how_windows_were_batched(tmp_path):
 
 
 def test_a_restart_uses_the_published_model(tmp_path):
-    before = live(tmp_path).assign(batch(30), 0)
+    first = live(tmp_path)
+    before = first.assign(batch(30), 0)
+    first.publish()
     again = live(tmp_path)
 
     assert again.version == 1
@@ -69,7 +71,9 @@ def test_a_restart_uses_the_published_model(tmp_path):
 
 
 def test_a_model_of_another_profile_is_refused(tmp_path):
-    live(tmp_path).assign(batch(30), 0)
+    first = live(tmp_path)
+    first.assign(batch(30), 0)
+    first.publish()
 
     with pytest.raises(ProfileMismatch):
         live(tmp_path, ProfileSpec(name="test", window_seconds=2.56, hop_seconds=1.0))

@@ -160,6 +160,31 @@ def test_a_failed_write_is_tried_again_only_where_it_failed(tmp_path, reference)
     assert len(good.durable) == len(bad.durable) == len(reference)
 
 
+@pytest.mark.parametrize("min_windows", [40, 100_000])
+def test_a_model_that_cannot_be_published_now_costs_no_window(tmp_path, monkeypatch, min_windows):
+    settings = config(model={"clusters": 3, "min_windows": min_windows, "dimensions": 4})
+    sink = MemorySink()
+    publish, failures = ModelStore.publish, iter([True, True, False])
+
+    def failing(self, files):
+        if next(failures, False):
+            raise SinkUnavailable("told to fail")
+        return publish(self, files)
+
+    monkeypatch.setattr(ModelStore, "publish", failing)
+    loop = make(tmp_path, MemorySource(recordings()), [sink], settings)
+    while not loop.ended or loop._staged:
+        try:
+            loop.turn() if not loop.ended else loop.drain()
+        except SinkUnavailable:
+            assert not sink.durable
+    loop.drain()
+
+    assert len(sink.durable) == 2 * ((240 - 5.12) // 2.56 + 1)
+    assert all(e.model == 1 for e in sink.durable)
+    assert ModelStore(tmp_path / "models").current() == 1
+
+
 def test_a_window_waits_for_company_at_most_max_delay(tmp_path):
     clock = ManualClock()
     settings = config(
