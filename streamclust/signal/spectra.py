@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, floor
-from typing import Any
 
 import numpy as np
+import scipy.fft
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
 
 from streamclust.core.errors import ConfigError, Problem
 from streamclust.core.specs import ProfileSpec, StftSpec
@@ -98,11 +97,9 @@ def log_power(x: F32, profile: ProfileSpec) -> F32:
     window = _window(profile.stft.taper, profile.stft.nfft, profile.rate_hz)
     size = max(1, _CHUNK // length)
     frames = np.empty((min(size, len(rows)), steps, profile.stft.nfft), np.float32)
-    spectrum = np.empty((*frames.shape[:2], profile.stft.nfft // 2 + 1), np.complex64)
     for first in range(0, len(rows), size):
         part = rows[first : first + size]
-        scratch = frames[: len(part)], spectrum[: len(part)]
-        _power(part, scratch, window, profile, out[first : first + size])
+        _power(part, frames[: len(part)], window, profile, out[first : first + size])
         _decibels(out[first : first + size], profile.stft)
     return out.reshape(count, channels, bins, steps)
 
@@ -184,14 +181,12 @@ def _bins(profile: ProfileSpec) -> tuple[int, int]:
     return ceil(stft.fmin_hz / spacing - 1e-9), last + 1
 
 
-def _power(rows: F32, scratch: tuple[F32, NDArray[np.complex64]], window: F32, profile: ProfileSpec, out: F32) -> None:
-    """Rows (R, n) -> power density (R, F, T) in `out`; scratch is frames (R, T, nfft) and their transform."""
-    frames, spectrum = scratch
-    into: Any = spectrum  # numpy's types know complex128 alone
+def _power(rows: F32, frames: F32, window: F32, profile: ProfileSpec, out: F32) -> None:
+    """Rows (R, n) -> power density (R, F, T) in `out`, by way of `frames` (R, T, nfft)."""
     stride = (rows.strides[0], profile.stft.hop * rows.itemsize, rows.itemsize)
     np.multiply(as_strided(rows, frames.shape, stride, writeable=False), window, out=frames)
     first, last = _bins(profile)
-    parts = np.fft.rfft(frames, out=into).view(np.float32)  # real and imaginary parts side by side
+    parts = scipy.fft.rfft(frames).view(np.float32)  # real and imaginary parts side by side
     np.multiply(parts, parts, out=parts)  # contiguous: several times faster than on strided halves
     real, imag = parts[:, :, 2 * first : 2 * last : 2], parts[:, :, 2 * first + 1 : 2 * last : 2]
     np.add(real.swapaxes(1, 2), imag.swapaxes(1, 2), out=out)
