@@ -9,8 +9,10 @@ from types import MappingProxyType
 from typing import Any
 
 from streamclust.core.clock import Clock
+from streamclust.core.errors import ModelError
 from streamclust.core.specs import Config
 from streamclust.model.methods.baseline import fit_baseline
+from streamclust.signal.groups import Grouping
 from streamclust.signal.spectra import shape
 from streamclust.signal.windows import Windows
 from streamclust.store.models import ModelStore
@@ -71,6 +73,13 @@ def loop(config: Config, parts: Parts) -> Loop:
     """
     shape(config.profile)  # a profile without a frequency bin stops the start
     live = Live(parts.models, METHODS[config.model.method], config.profile, config.model)
+    channels = Grouping(config.windows).channels
+    if live.channels not in {None, channels}:
+        msg = (
+            f"the model in {config.state.dir} was made for windows of {live.channels} channels; windows.group_by and "
+            f"windows.components must give as many (they give {channels}), or take another state.dir"
+        )
+        raise ModelError(msg)
     source = SOURCES[config.source.type](config.source, parts)
     windows = Windows(config.profile, config.windows)
     return Loop(config, source, _sinks(config, parts), windows, live, parts.clock)

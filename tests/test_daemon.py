@@ -145,6 +145,18 @@ def test_a_profile_that_the_model_was_not_made_with_is_refused(data, tmp_path):
     assert "Traceback" not in log
 
 
+def test_a_model_for_another_number_of_channels_is_refused_before_anything_is_read(data, tmp_path):
+    daemons.run(daemons.config(tmp_path, data))
+    other = daemons.config(tmp_path, data, windows={"group_by": "station"})
+
+    code, log = daemons.finish(daemons.start(other))
+
+    assert code == 1
+    assert "windows.group_by" in log
+    assert "Traceback" not in log
+    assert not daemons.events_of(log, "started")
+
+
 def test_bad_records_are_quarantined_and_the_others_are_read(data, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()

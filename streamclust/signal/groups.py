@@ -47,6 +47,11 @@ class Grouping:
                 return Member(group, component)
         return None
 
+    @property
+    def channels(self) -> int:
+        """Components of every group; what a model must have been made for."""
+        return next(iter(self._sizes.values())) if self._by == "listed" else self.size("")
+
     def size(self, group: str) -> int:
         """Return the number of components of a group."""
         if self._by == "channel":

@@ -65,6 +65,11 @@ class Live:
         return self._active.version if self._active else None
 
     @property
+    def channels(self) -> int | None:
+        """Channels of the windows that the model in use was made for."""
+        return self._active.scorer.bundle.shape[0] if self._active else None
+
+    @property
     def pending(self) -> int:
         """Windows that wait for the first model."""
         return sum(len(batch.windows) for batch in self._pending)

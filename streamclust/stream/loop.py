@@ -19,6 +19,8 @@ from streamclust.stream.ports import Sink, Source
 
 COMMIT_EVERY = 1.0
 """Seconds after which positions are committed even when there was no event."""
+LISTENED_MOST = 5.0
+"""Seconds that one turn counts at most towards the silence of a stream: while the daemon cannot read, none is silent."""
 IDLE_POLL = 0.25
 """Seconds that a poll waits for data when no window waits for company."""
 
@@ -61,7 +63,8 @@ class Loop:
         self._queue: deque[_Waiting] = deque()
         self._held: dict[str, float] = {}
         self._staged: _Staged | None = None
-        self._committed_at = clock.monotonic()
+        self._committed_at = self._polled_at = clock.monotonic()
+        self._listened = 0.0
         self.ended = False
 
     def turn(self) -> TurnReport:
@@ -78,8 +81,10 @@ class Loop:
         began = clock.monotonic()
         polled = self._source.poll(self._config.loop.max_records, self._patience())
         arrived = clock.monotonic()
+        self._listened += min(arrived - self._polled_at, LISTENED_MOST)
+        self._polled_at = arrived
         self._checkpoint.advance(polled.next_offsets)
-        windows, rejects = self._windows.push(polled.records, clock.now_ns(), arrived)
+        windows, rejects = self._windows.push(polled.records, clock.now_ns(), self._listened)
         if polled.ended and not self.ended:
             self.ended = True
             windows += self._windows.finish()
@@ -153,7 +158,7 @@ class Loop:
         now = self._clock.monotonic()
         if not (events or rejects or force or now - self._committed_at >= COMMIT_EVERY):
             return ()
-        idle_since = now - self._config.windows.idle_after
+        idle_since = self._listened - self._config.windows.idle_after
         positions = self._checkpoint.positions(self._needs(idle_since))
         self._staged = _Staged(events, rejects, positions, arrived)
         self._deliver(self._staged)

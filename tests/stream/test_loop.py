@@ -216,6 +216,30 @@ def test_a_stop_in_the_middle_finishes_what_was_taken_in(tmp_path, reference):
     assert comparable(first.durable + second.durable) == comparable(reference)
 
 
+def test_an_outage_of_the_daemon_is_no_silence_of_its_streams(tmp_path):
+    clock = ManualClock()
+    source = MemorySource(recordings()[:100], bounded=False)
+    loop = make(tmp_path, source, [MemorySink()], clock=clock)
+    for _ in range(30):
+        loop.turn()
+    clock.sleep(10_000)
+    loop.turn()
+    loop.drain()
+
+    assert source.committed["p"] < 100, "an unfinished window lost its position"
+
+
+def test_a_stream_that_is_silent_while_the_daemon_listens_lets_its_position_go(tmp_path):
+    clock = ManualClock()
+    source = MemorySource(recordings()[:100], bounded=False)
+    loop = make(tmp_path, source, [MemorySink()], clock=clock)
+    for _ in range(130):
+        loop.turn()
+        clock.sleep(4)
+
+    assert source.committed["p"] == 100
+
+
 def test_too_few_windows_for_a_model_still_give_their_events(tmp_path):
     sink = MemorySink()
     run_to_end(make(tmp_path, MemorySource(recordings()[:4]), [sink]))
