@@ -30,6 +30,13 @@ def small_disk(at: Path, size: str = "8m") -> Iterator[Path]:
         subprocess.run(["umount", at], check=True)
 
 
+def fill(ballast: Path) -> None:
+    """Take all the space that is left."""
+    with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     return daemons.recordings(tmp_path_factory.mktemp("recordings"), seconds=600)
@@ -48,9 +55,7 @@ def test_case_61_disk_full_pauses_and_goes_on_when_space_returns(data, expected,
         with daemons.running(daemons.config(tmp_path, data, source=source, loop={"max_delay": 0.05})) as process:
             daemons.wait_for(lambda: daemons.count(state) > 30)
             ballast = state / "ballast"
-            with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
-                while True:
-                    file.write(bytes(4096))
+            fill(ballast)
             stuck = daemons.wait_for(lambda: daemons.count(state) if _stands(state) else 0)
             assert process.poll() is None, "the daemon must stay alive"
             ballast.unlink()
@@ -103,9 +108,7 @@ def test_case_59_while_outputs_are_stuck_the_first_signal_waits_and_the_second_s
         source = {"type": "files", "paths": [str(data)], "speed": 60}
         with daemons.running(daemons.config(tmp_path, data, source=source, loop={"max_delay": 0.05})) as process:
             daemons.wait_for(lambda: daemons.count(state) > 30)
-            with pytest.raises(OSError, match="No space"), (state / "ballast").open("wb", buffering=0) as file:
-                while True:
-                    file.write(bytes(4096))
+            fill(state / "ballast")
             daemons.wait_for(lambda: _stands(state))
             process.terminate()
             time.sleep(1.0)
@@ -120,9 +123,7 @@ def test_a_stop_takes_at_most_shutdown_timeout(data, tmp_path):
         path = daemons.config(tmp_path, data, source=source, loop={"max_delay": 0.05}, shutdown_timeout=2.0)
         with daemons.running(path) as process:
             daemons.wait_for(lambda: daemons.count(state) > 30)
-            with pytest.raises(OSError, match="No space"), (state / "ballast").open("wb", buffering=0) as file:
-                while True:
-                    file.write(bytes(4096))
+            fill(state / "ballast")
             daemons.wait_for(lambda: _stands(state))
             process.terminate()
             code, log = daemons.finish(process, 10)

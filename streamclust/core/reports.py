@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WindowCounts:
-    """Running totals of the window assembler since its start."""
+    """Running totals of the window assembler since its start; a report holds a copy."""
 
     samples: int = 0
     windows: int = 0

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from streamclust.core.reports import WindowCounts
 from streamclust.core.types import Flag, Record, Samples
 from streamclust.signal.grid import Geometry, index_at
 from streamclust.signal.segments import Segment
@@ -54,22 +54,6 @@ class _New(NamedTuple):
     """Its last grid index replaced the first one of the run after it."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """Running totals; the fields are those of `core.reports.WindowCounts`."""
-
-    samples: int = 0
-    windows: int = 0
-    incomplete: int = 0
-    gaps: int = 0
-    interpolated: int = 0
-    overlaps: int = 0
-    conflicts: int = 0
-    late: int = 0
-    slips: int = 0
-    evicted: int = 0
-
-
 class StreamAssembler:
     """Lays the records of one stream with one nominal rate on the grid and cuts windows from them.
 
@@ -96,7 +80,7 @@ class StreamAssembler:
         "newest",
     )
 
-    def __init__(self, geometry: Geometry, lateness: int, max_gap: int, limit: int, counts: Counts) -> None:
+    def __init__(self, geometry: Geometry, lateness: int, max_gap: int, limit: int, counts: WindowCounts) -> None:
         self._geometry = geometry
         self._rate_hz = float(geometry.rate)
         self._reach = geometry.length + geometry.right

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from streamclust.core.reports import WindowCounts
 from streamclust.core.specs import ProfileSpec, WindowsSpec
 from streamclust.core.types import NS, Flag, Record, Reject, Samples, Window, iso
 from streamclust.signal import process, triggers
-from streamclust.signal.assemble import Counts, Cut, StreamAssembler
+from streamclust.signal.assemble import Cut, StreamAssembler
 from streamclust.signal.grid import Geometry, nominal_rate, samples_in, time_at, window_id
 from streamclust.signal.groups import Gathered, Gatherer, Grouping, Member
 
@@ -49,9 +50,8 @@ class Windows:
         self._names: set[str] = set()
         self._geometries: dict[Fraction, Geometry] = {}
         self._assemblers: dict[tuple[str, Fraction], StreamAssembler] = {}
-        self._counts = Counts()
+        self._counts = WindowCounts()
         self._partial_dropped = 0
-        self._ungrouped = 0
         self.newest_ns: int | None = None
         """Event time after the newest sample, taken of the record of each call that starts last."""
 
@@ -63,13 +63,8 @@ class Windows:
     @property
     def counts(self) -> WindowCounts:
         """Running totals."""
-        counts = self._counts
-        names = (name for name in WindowCounts.__dataclass_fields__ if name not in {"incomplete", "ungrouped"})
-        return WindowCounts(
-            **{name: getattr(counts, name) for name in names},
-            incomplete=counts.incomplete + self._partial_dropped + self._gatherer.too_late,
-            ungrouped=self._ungrouped,
-        )
+        missing = self._partial_dropped + self._gatherer.too_late
+        return replace(self._counts, incomplete=self._counts.incomplete + missing)
 
     def push(self, records: Sequence[Record], now_ns: int, now: float) -> tuple[list[Window], list[Reject]]:
         """Take records in the order of the source; return complete windows and the records that cannot be used.
@@ -100,7 +95,7 @@ class Windows:
                 if newest is None or record.start_ns > newest.start_ns:
                     newest = record
             elif stream is None:
-                self._ungrouped += 1
+                self._counts.ungrouped += 1
             else:
                 rejects.append(_reject(record, stream, self._why(record, stream)))
         if newest is not None:

@@ -8,8 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamclust.core.reports import WindowCounts
 from streamclust.core.types import NS, Flag, Record
-from streamclust.signal.assemble import LATE_SEGMENTS, Counts, Cut, StreamAssembler
+from streamclust.signal.assemble import LATE_SEGMENTS, Cut, StreamAssembler
 from streamclust.signal.grid import Geometry, time_at
 
 RATE = Fraction(100)
@@ -23,7 +24,7 @@ def geometry(margin: int = MARGIN, rate: Fraction = RATE) -> Geometry:
 
 
 def assembler(max_gap: int = 0, margin: int = MARGIN, rate: Fraction = RATE) -> StreamAssembler:
-    return StreamAssembler(geometry(margin, rate), LATENESS, max_gap, 100_000, Counts())
+    return StreamAssembler(geometry(margin, rate), LATENESS, max_gap, 100_000, WindowCounts())
 
 
 def value(index: int) -> int:
@@ -241,7 +242,7 @@ def test_data_that_were_used_already_do_not_make_a_window_twice():
 
 
 def test_memory_is_bounded_whatever_comes():
-    target = StreamAssembler(geometry(), LATENESS, 0, 1000, Counts())
+    target = StreamAssembler(geometry(), LATENESS, 0, 1000, WindowCounts())
     rng = np.random.default_rng(1)
     begin = 0
     for _ in range(2000):
@@ -286,7 +287,7 @@ def test_samples_of_another_type_widen_the_buffer_without_loss():
 def test_rates_that_are_no_whole_number_keep_windows_of_one_length():
     rate = Fraction(125, 4)
     begin = 170_000_000 * 125 // 4
-    target = StreamAssembler(Geometry(rate, NS // 2, 31, 0, 0), 100, 0, 10_000, Counts())
+    target = StreamAssembler(Geometry(rate, NS // 2, 31, 0, 0), 100, 0, 10_000, WindowCounts())
     records = [
         Record("S", time_at(begin + 20 * n, rate), float(rate), np.arange(20 * n, 20 * n + 20, dtype=np.int32), "p", n)
         for n in range(50)
