@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
@@ -126,6 +127,7 @@ class _Daemon:
         stack.callback(self._state.close)
         results = Results(self._state.database, config.state.quarantine_bytes)
         stack.callback(results.close)
+        self._resumed = any(results.positions().values())
         models = ModelStore(self._state.models)
         self._loop: Loop = wiring.loop(config, wiring.Parts(self._state, results, models, clock))
         stack.callback(self._loop.close)
@@ -173,6 +175,9 @@ class _Daemon:
         self._watch(report)
         for reason, count in report.rejected.items():
             self._log.event(f"records.quarantined.{reason}", "warning", count=count)
+        if report.uncut is not None:  # after a restart, what is left to read may well be too short
+            level = "info" if self._resumed else "warning"
+            self._log.event("windows.none", level, **asdict(report.uncut), resumed=self._resumed)
         if report.model is not None and report.model != self._model:
             self._model = report.model
             self._log.event("model.active", version=report.model)

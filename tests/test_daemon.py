@@ -12,6 +12,7 @@ from pathlib import Path
 
 import daemons
 import jsonschema
+import numpy as np
 import pytest
 
 
@@ -54,9 +55,22 @@ def test_a_second_run_goes_on_where_the_first_ended(data, tmp_path):
     daemons.run(path)
     before = daemons.rows(tmp_path / "state")
 
-    daemons.run(path)
+    log = daemons.run(path)
 
     assert daemons.rows(tmp_path / "state") == before
+    assert all(line["level"] == "info" for line in daemons.events_of(log, "windows.none"))
+
+
+def test_a_source_too_short_for_any_window_ends_with_one_warning(tmp_path):
+    folder = tmp_path / "short"
+    folder.mkdir()
+    np.savez(folder / "w.npz", x=np.ones((4, 300), np.float32), fs=100.0)
+    log = daemons.run(daemons.config(tmp_path, folder))
+
+    (line,) = daemons.events_of(log, "windows.none")
+    assert line["level"] == "warning"
+    assert [line[key] for key in ("records", "samples", "segments", "longest_seconds")] == [4, 1200, 4, 3.0]
+    assert line["needed_seconds"] == 5.12
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

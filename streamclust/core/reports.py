@@ -25,8 +25,24 @@ class WindowCounts:
     slips: int = 0
     """Single samples inserted or left out because a sensor's clock drifts against the grid."""
     evicted: int = 0
-    """Samples dropped because of a memory limit."""
+    """Samples dropped because of a memory limit, or with an idle stream that gave its place to another."""
     ungrouped: int = 0
+    """Records of streams that belong to no configured group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uncut:
+    """What came from a source that ended, when no window could be cut from any of it."""
+
+    records: int
+    samples: int
+    segments: int
+    """Runs without a hole, of all streams."""
+    longest_seconds: float
+    needed_seconds: float
+    """Signal without a hole that one window takes, margins or a trigger's history included; one that begins
+    anywhere between two starts of the grid takes up to one step more."""
+    ungrouped: int
     """Records of streams that belong to no configured group."""
 
 
@@ -66,3 +82,5 @@ class TurnReport:
     """Event time of the newest sample seen."""
     times: StageTimes = field(default_factory=StageTimes)
     ended: bool = False
+    uncut: Uncut | None = None
+    """Given once, after the end of a source from which no window could be cut though records came."""

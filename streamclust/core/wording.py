@@ -228,8 +228,12 @@ def _together(details: ErrorDetails, path: tuple[str, ...]) -> tuple[tuple[str, 
     message = details["msg"].removeprefix("Value error, ")
     data = details["input"] if isinstance(details["input"], Mapping) else {}
     named = [n for n in dict.fromkeys(re.findall(r"\.([a-z_]+)", message)) if n in data]
-    first = re.match(r"(?:[a-z_]+\.)*([a-z_]+) (must .*)", message, re.DOTALL)
-    if first and first[1] in data:
-        value = data[first[1]]
-        return (*path, first[1]), json.dumps(value, default=str), first[2]
+    first = re.match(r"((?:[a-z_]+\.)*)([a-z_]+) (must .*)", message, re.DOTALL)
+    if first:
+        inside = first[1].split(".")[1:-1]  # below the section where the settings were checked
+        section = data
+        for key in inside:
+            section = section[key] if isinstance(section.get(key), Mapping) else {}
+        if first[2] in section:
+            return (*path, *inside, first[2]), json.dumps(section[first[2]], default=str), first[3]
     return path, ", ".join(f"{n} {json.dumps(data[n], default=str)}" for n in named) or word(data), message

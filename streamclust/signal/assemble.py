@@ -14,6 +14,7 @@ Rules (positions in samples; the phase is a record's own time less the grid's, s
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
@@ -22,12 +23,13 @@ import numpy as np
 from streamclust.core.reports import WindowCounts
 from streamclust.core.types import Flag, Record, Samples
 from streamclust.signal.grid import Geometry, index_at
-from streamclust.signal.segments import Segment
+from streamclust.signal.numbers import Numbers
+from streamclust.signal.segments import Mark, Segment, Span
 
 LATE_SEGMENTS = 8
 """Unfinished runs of a backfill that are kept for one stream; the one left alone longest goes first."""
-EMITTED_RUNS = 256
-"""Runs of window numbers remembered as emitted for one stream; the oldest is forgotten first."""
+TIES = 64
+"""Ties remembered for one stream; the oldest is forgotten first, so a feed that always contradicts itself pins nothing."""
 EMPTY = np.empty(0, dtype=np.int32)
 
 
@@ -38,6 +40,20 @@ class Cut(NamedTuple):
     samples: Samples
     flags: Flag
     filled: int
+    needs: dict[str, int]
+    spans: tuple[Span, ...] = ()
+    """What is flagged of `samples`, margins too; indices relative to the first of them."""
+
+
+class Tie(NamedTuple):
+    """Who reads `partition` from `offset` or before must read again what is needed, too.
+
+    The record there was cut because others had come before it. Read again without them, it would be
+    laid whole and make windows that the first run did not make.
+    """
+
+    partition: str
+    offset: int
     needs: dict[str, int]
 
 
@@ -68,16 +84,20 @@ class StreamAssembler:
     """
 
     __slots__ = (
+        "_dropped",
         "_emitted",
         "_geometry",
         "_lateness",
         "_limit",
+        "_longest",
         "_max_gap",
         "_rate_hz",
         "_reach",
         "_segments",
+        "_ties",
         "counts",
         "newest",
+        "touched",
     )
 
     def __init__(self, geometry: Geometry, lateness: int, max_gap: int, limit: int, counts: WindowCounts) -> None:
@@ -88,10 +108,14 @@ class StreamAssembler:
         self._max_gap = max_gap
         self._limit = limit + lateness + 2 * (geometry.length + geometry.left + geometry.right)
         self._segments: list[Segment] = []
-        self._emitted = _Numbers()
+        self._ties: deque[Tie] = deque(maxlen=TIES)
+        self._emitted = Numbers()
+        self._dropped = self._longest = 0
         self.counts = counts
         self.newest: int | None = None
         """Index after the newest sample seen."""
+        self.touched = 0.0
+        """When the last record came, monotonic seconds."""
 
     def push(self, record: Record, now: float) -> list[Cut]:
         """Take a record; return the windows that it completes, lowest number first. `now` is monotonic seconds."""
@@ -100,6 +124,7 @@ class StreamAssembler:
         end = begin + size
         phase1 = phase0 + size * (self._rate_hz / record.rate_hz - 1)
         self.counts.samples += size
+        self.touched = now
         newest = self.newest
         if newest is None or end > newest:
             self.newest = end
@@ -127,11 +152,27 @@ class StreamAssembler:
             if segment.touched > idle_since and len(segment):
                 yield segment.needs(segment.start, segment.end)
 
+    def ties(self) -> Iterator[Tie]:
+        """Yield which records must not be read again without which others, wherever reading starts again."""
+        yield from self._ties
+
+    def forget(self) -> None:
+        """Drop all that is held and count it: another stream takes the place of this one."""
+        self.counts.evicted += self.held
+        for segment in list(self._segments):
+            self._drop(segment)
+
     def shrink(self, idle_since: float) -> None:
         """Give back spare memory of segments untouched since `idle_since`; no sample is lost."""
         for segment in self._segments:
             if segment.touched <= idle_since:
                 segment.shrink()
+
+    @property
+    def runs(self) -> tuple[int, int]:
+        """Runs without a hole that have come, and the samples of the longest."""
+        lengths = [segment.end - segment.origin for segment in self._segments]
+        return self._dropped + len(lengths), max(self._longest, *lengths, 0)
 
     @property
     def held(self) -> int:
@@ -165,31 +206,55 @@ class StreamAssembler:
             single = last - first == 1
             after = single and first == begin and _meet(segment.end, segment.phase1, begin, phases[0])
             before = single and last == end and _meet(end, phases[1], segment.origin, segment.phase0)
-            different = False
+            seal_before = seal_after = False
             if after or before:
-                self.counts.slips += 1
-                if before and segment.start == segment.origin:
-                    segment.get(first, last)[:] = record.samples[-1]
+                self._slip(segment, record, first, overwrite=before)
             else:
-                different = self._compare(segment, record, begin, first, last)
+                seal_before, seal_after = self._compare(segment, record, begin, first, last)
             if low < first:
-                segment.sealed = segment.sealed or different
+                segment.sealed = segment.sealed or seal_before
                 yield _New(low, first, sealed, slips_before, before)
-            low, sealed, slips_before = last, different, after
+            low, sealed, slips_before = last, seal_after, after
         if low < end:
             yield _New(low, end, sealed, slips_before, slips_after=False)
 
-    def _compare(self, segment: Segment, record: Record, begin: int, first: int, last: int) -> bool:
-        """Count samples that came again; return True when they differ from the first ones."""
+    def _slip(self, segment: Segment, record: Record, index: int, *, overwrite: bool) -> None:
+        """Settle the one index that two runs share: the earlier run's sample is there afterwards."""
+        self.counts.slips += 1
+        if not overwrite:
+            self._tie(segment, record, index, index + 1)
+        elif segment.start == segment.origin:
+            segment.get(index, index + 1)[:] = record.samples[-1]
+
+    def _compare(self, segment: Segment, record: Record, begin: int, first: int, last: int) -> tuple[bool, bool]:
+        """Count samples that came again; say whether they differ at all, and where windows to come need them."""
         held = max(first, segment.start)
-        again = record.samples[held - begin : last - begin]
-        different = 0
-        if held < last:
-            there = segment.get(held, last)
-            different = int(np.count_nonzero((there != again) & ~(np.isnan(there) & np.isnan(again))))
+        if held >= last:
+            self.counts.overlaps += last - first
+            return False, False
+        there, again = segment.get(held, last), record.samples[held - begin : last - begin]
+        differ = (there != again) & ~(np.isnan(there) & np.isnan(again))
+        different = int(np.count_nonzero(differ))
         self.counts.conflicts += different
         self.counts.overlaps += last - first - different
-        return different > 0
+        meets_seal = segment.sealed and first == segment.origin  # equal, but they would not be sealed
+        if different or meets_seal or self._max_gap:  # the ends of a hole count, too
+            self._tie(segment, record, held, last)
+        needed = segment.next_first - self._geometry.left
+        return different > 0, bool(differ[max(0, needed - held) :].any())
+
+    def _tie(self, segment: Segment, record: Record, first: int, last: int) -> None:
+        """Remember that a record lost samples [first, last) to those that the segment has there."""
+        needs = segment.needs(first, last)
+        if needs.get(record.partition, record.offset) >= record.offset:
+            needs.pop(record.partition, None)
+        if needs:
+            self._ties.append(Tie(record.partition, record.offset, needs))
+
+    def _tie_order(self, before: Mark, after: Mark) -> None:
+        """Remember that a record came after the one that follows it in time: without that one a hole would be filled."""
+        if after.partition != before.partition or after.offset < before.offset:
+            self._ties.append(Tie(before.partition, before.offset, {after.partition: after.offset}))
 
     def _place(self, piece: Segment) -> Segment:
         """Put a new segment among the others and join it to those that it meets; return the one it is part of."""
@@ -220,6 +285,8 @@ class StreamAssembler:
 
     def _merge(self, at: int, fill: Samples, flag: Flag) -> None:
         left, right = self._segments[at], self._segments.pop(at + 1)
+        if self._max_gap:
+            self._tie_order(left.marks[-1], right.marks[0])
         left.join(right, fill, flag)
         left.next_number = min(left.next_number, right.next_number)
         left.next_first = min(left.next_first, right.next_first)
@@ -265,6 +332,8 @@ class StreamAssembler:
             self._drop(self._segments[0])
 
     def _drop(self, segment: Segment) -> None:
+        self._dropped += 1
+        self._longest = max(self._longest, segment.end - segment.origin)
         number = segment.next_number
         while self._geometry.first(number) < segment.end:
             self.counts.incomplete += number not in self._emitted
@@ -298,8 +367,11 @@ class StreamAssembler:
         geometry = self._geometry
         low, high = first - geometry.left, first + geometry.length + geometry.right
         samples = segment.get(low, high).copy()
-        flags, filled = segment.flags(first, first + geometry.length) if segment.spans else (Flag.NONE, 0)
-        return Cut(number, samples, flags, filled, segment.needs(low, high))
+        needs = segment.needs(low, high)
+        if not segment.spans:
+            return Cut(number, samples, Flag.NONE, 0, needs)
+        flags, filled = segment.flags(first, first + geometry.length)
+        return Cut(number, samples, flags, filled, needs, segment.spans_in(low, high))
 
 
 def _origin(segment: Segment) -> int:
@@ -317,35 +389,3 @@ def _between(left: Segment, right: Segment, count: int) -> Samples:
     line = np.linspace(float(before[0]), float(after[0]), count + 2)[1:-1]
     filled: Any = (np.rint(line) if np.issubdtype(before.dtype, np.integer) else line).astype(before.dtype)
     return cast("Samples", filled)
-
-
-class _Numbers:
-    """A set of window numbers as sorted runs; adding the next number is O(1)."""
-
-    __slots__ = ("_highs", "_lows")
-
-    def __init__(self) -> None:
-        self._lows: list[int] = []
-        self._highs: list[int] = []
-
-    def __contains__(self, number: int) -> bool:
-        at = bisect_right(self._lows, number) - 1
-        return at >= 0 and number <= self._highs[at]
-
-    def add(self, number: int) -> bool:
-        """Add; return False when it was there."""
-        if self._highs and number == self._highs[-1] + 1:
-            self._highs[-1] = number
-            return True
-        if number in self:
-            return False
-        at = bisect_right(self._lows, number)
-        self._lows.insert(at, number)
-        self._highs.insert(at, number)
-        if at + 1 < len(self._lows) and self._lows[at + 1] == number + 1:
-            del self._lows[at + 1], self._highs[at]
-        if at > 0 and self._highs[at - 1] == number - 1:
-            del self._lows[at], self._highs[at - 1]
-        if len(self._lows) > EMITTED_RUNS:
-            del self._lows[0], self._highs[0]
-        return True

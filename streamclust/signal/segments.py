@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -25,6 +25,23 @@ class Span(NamedTuple):
     begin: int
     end: int
     flag: Flag
+
+
+def summed(spans: Iterable[Span], begin: int, end: int) -> tuple[Flag, int]:
+    """Return the flags of samples [begin, end), and how many of them were interpolated."""
+    flag, filled = Flag.NONE, 0
+    for span in _within(spans, begin, end):
+        flag |= span.flag
+        if Flag.INTERPOLATED in span.flag:
+            filled += span.end - span.begin
+    return flag, filled
+
+
+def _within(spans: Iterable[Span], begin: int, end: int) -> Iterator[Span]:
+    for span in spans:
+        low, high = max(span.begin, begin), min(span.end, end)
+        if low < high:
+            yield Span(low, high, span.flag)
 
 
 class Segment:
@@ -142,18 +159,11 @@ class Segment:
 
     def flags(self, begin: int, end: int) -> tuple[Flag, int]:
         """Return the flags of samples [begin, end), and how many of them were interpolated."""
-        flag, filled = Flag.NONE, 0
-        for span in self._spans(begin, end):
-            flag |= span.flag
-            if Flag.INTERPOLATED in span.flag:
-                filled += span.end - span.begin
-        return flag, filled
+        return summed(self.spans, begin, end)
 
-    def _spans(self, begin: int, end: int) -> Iterator[Span]:
-        for span in self.spans:
-            low, high = max(span.begin, begin), min(span.end, end)
-            if low < high:
-                yield Span(low, high, span.flag)
+    def spans_in(self, begin: int, end: int) -> tuple[Span, ...]:
+        """Return what is flagged of samples [begin, end), relative to `begin`."""
+        return tuple(Span(span.begin - begin, span.end - begin, span.flag) for span in _within(self.spans, begin, end))
 
     def _compact(self) -> None:
         self._buffer.drop(self.start - self._base)

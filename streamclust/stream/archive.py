@@ -20,10 +20,10 @@ from streamclust.stream.cursor import (
     MseedReader,
     PositionStore,
     Section,
+    Sections,
     WholeReader,
     read_bytes,
     read_whole,
-    sections,
 )
 from streamclust.stream.replay import STEP, Batch, Merge, Pace, Pending
 
@@ -59,6 +59,7 @@ class ArchiveSource:
         self._merge = Merge()
         self._batch = Batch()
         paths = _expanded(spec.paths)
+        self._scans: dict[str, Sections] = {}
         self._stems = Counter(Path(path).stem for path in paths)
         self._merge.add(self._pending(path) for path in paths)
 
@@ -69,7 +70,7 @@ class ArchiveSource:
             self._merge.fill(self._batch, max_records, self._pace.due)
             self._merge.retired.clear()  # a file is read once
             now = self._clock.monotonic()
-            if self._batch or self._merge.exhausted or now >= until:
+            if self._batch or self._merge.exhausted or self._merge.opening or now >= until:
                 break
             self._clock.sleep(min(STEP, until - now))
         batch, self._batch = self._batch, Batch()
@@ -91,7 +92,7 @@ class ArchiveSource:
         except (BadRecord, SourceUnavailable):
             seen = None
 
-        def opened() -> Cursor:
+        def opened() -> Cursor | None:
             fmt, start_ns = seen or self._look(path)
             if fmt == formats.MSEED:
                 return self._opened(path)
@@ -104,9 +105,13 @@ class ArchiveSource:
         file = Path(path)
         return file.stem if self._stems[file.stem] == 1 else f"{file.parent.name}/{file.stem}"
 
-    def _opened(self, path: str) -> Cursor:
-        """Open the first section of a miniSEED file, and let the others take part in the merge."""
-        first, *others = sections(path)
+    def _opened(self, path: str) -> Cursor | None:
+        """Open the first section of a miniSEED file, and let the others take part in the merge; None is not yet."""
+        scan = self._scans.setdefault(path, Sections(path))
+        if not scan.advance():
+            return None
+        del self._scans[path]
+        first, *others = scan.found
         self._merge.add(
             Pending(other.start_ns, f"{path}@{other.begin}", path, partial(self._section, path, other))
             for other in others
@@ -137,7 +142,7 @@ def _start_ns(path: str, head: bytes, fmt: str) -> int:
 def _known(name: str) -> str:
     fmt = formats.known(name)
     if fmt is None:
-        raise ConfigError([Problem("source.format", repr(name), "must be mseed, npz, or a format that obspy reads")])
+        raise ConfigError([Problem("source.format", repr(name), formats.why_not(name))])
     return fmt
 
 

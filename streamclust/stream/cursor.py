@@ -23,6 +23,8 @@ MAX_CHUNK = 32 << 20
 PIECE_SECONDS, PIECE_SAMPLES = 60, 4096
 """A trace of another format is cut into pieces of this length, whichever is longer."""
 PIECES_AT_ONCE = 256
+SCAN_SAMPLES = 2_000_000
+"""Samples decoded in one step of the search for sections."""
 PAYLOAD = 512
 """Bytes of an unreadable file that its reject carries."""
 _PASSING = {
@@ -140,30 +142,51 @@ class Section(NamedTuple):
     start_ns: int
 
 
-def sections(path: str) -> list[Section]:
-    """Cut a file where its records jump back in time, as where one channel follows another; one pass over it.
+class Sections:
+    """Cuts a file where its records jump back in time, as where one channel follows another; one pass over it."""
 
-    Raises
-    ------
-    BadRecord, SourceUnavailable
-        As a Reader.
-    """
-    reader = MseedReader(path, path)
-    found: list[Section] = []
-    begin = offset = first = newest = 0
-    while (chunk := reader.read(offset)).end != offset:
-        for record in chunk.records:
-            if newest and record.start_ns < newest - JUMP_NS:
-                found.append(Section(begin, record.offset, first))
-                begin, newest = record.offset, 0
-            first = first if newest else record.start_ns
-            newest = max(newest, record.start_ns)
-        offset = chunk.end
-    return [*found, Section(begin, offset, first)]
+    def __init__(self, path: str) -> None:
+        self._reader = MseedReader(path, path)
+        self._done: list[Section] = []
+        self._begin = self._offset = self._first = self._newest = 0
+
+    @property
+    def found(self) -> list[Section]:
+        """The sections so far; all of the file's once `advance` returned True."""
+        return [*self._done, Section(self._begin, self._offset, self._first)]
+
+    def advance(self) -> bool:
+        """Look at about `SCAN_SAMPLES` more samples; return True at the end of the file.
+
+        Raises
+        ------
+        BadRecord, SourceUnavailable
+            As a Reader; after the latter it may be called again, and goes on where it was.
+        """
+        seen = 0
+        while seen < SCAN_SAMPLES:
+            chunk = self._reader.read(self._offset)
+            if chunk.end == self._offset:
+                return True
+            for record in chunk.records:
+                self._see(record)
+            seen += max(sum(len(record.samples) for record in chunk.records), chunk.nbytes // 4)
+            self._offset = chunk.end
+        return False
+
+    def _see(self, record: Record) -> None:
+        if self._newest and record.start_ns < self._newest - JUMP_NS:
+            self._done.append(Section(self._begin, record.offset, self._first))
+            self._begin, self._newest = record.offset, 0
+        self._first = self._first if self._newest else record.start_ns
+        self._newest = max(self._newest, record.start_ns)
 
 
 class WholeReader:
-    """Any other format: an offset is the ordinal of a piece; the file is read whole at the first read."""
+    """Any other format: an offset is the ordinal of a piece; the file is read whole at the first read.
+
+    A trace that cannot be used is a reject, given with the first piece; its offset is the trace's ordinal.
+    """
 
     def __init__(self, path: str, partition: str, fmt: str, label: str) -> None:
         self._path = path
@@ -175,16 +198,22 @@ class WholeReader:
 
     def read(self, offset: int) -> Chunk:
         """Cut the next `PIECES_AT_ONCE` pieces; they share the memory of the file's samples."""
+        rejects: list[Reject] = []
         if self._traces is None:
-            self._traces = formats.read(read_whole(self._path), self._fmt, self._label)
+            self._traces, refused = formats.read(read_whole(self._path), self._fmt, self._label)
             self._pieces = sorted(_pieces(self._traces))
+            if offset == 0:
+                rejects = [self._reject(trace) for trace in refused]
         records, nbytes = [], 0
         for n, (start_ns, stream, i, first) in enumerate(self._pieces[offset : offset + PIECES_AT_ONCE], offset):
             trace = self._traces[i]
             samples = trace.samples[first : first + _piece_length(trace.rate_hz)]
             records.append(Record(stream, start_ns, trace.rate_hz, samples, self._partition, n))
             nbytes += samples.nbytes
-        return Chunk(records, [], 0, nbytes, offset + len(records))
+        return Chunk(records, rejects, 0, nbytes, offset + len(records))
+
+    def _reject(self, trace: formats.Refused) -> Reject:
+        return Reject(self._partition, trace.number, trace.reason, trace.detail, trace.stream, trace.payload)
 
 
 class Cursor:

@@ -1,8 +1,11 @@
 """Bytes of a file that is not miniSEED -> traces: which format it is, and every number in it checked.
 
-A format is chosen by the file name's extension and by magic bytes, never by trying readers. Files
-are parsed from memory, so nothing is decompressed and no second file is opened. Pickles are refused.
-Rules:
+A format is chosen by the file name's extension and by magic bytes, never by trying readers. Only
+formats are read whose reader parses bytes in memory: nothing is decompressed and no second file is
+opened. obspy's readers of DMX, PDAS, SEISAN, WIN and Y copy the bytes to a temporary file; these
+formats are refused, and so are pickles. Rules:
+
+* A trace with an impossible number in it is left out by name; the others of its file are read.
 
 * Streams are named by the codes in the file, or, without usable codes, by the file's label (its stem).
 * A trace that has no absolute time (WAV, npz, SAC without reference time) begins at 1971-01-01, plus
@@ -21,8 +24,10 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
+from functools import cache
+from importlib.metadata import entry_points
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -57,7 +62,6 @@ _EXTENSIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "su": ("SU",),
         **dict.fromkeys(("segy", "sgy"), ("SEGY",)),
         "gcf": ("GCF",),
-        "dmx": ("DMX",),
         "evt": ("KINEMETRICS_EVT",),
         "knet": ("KNET",),
         "rt130": ("REFTEK130",),
@@ -67,8 +71,14 @@ _EXTENSIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Extension -> obspy's names of what such a file may be; empty is refused."""
 
-_BY_NAME_ONLY = ("ALSEP_PSE", "PDAS", "RG16", "SACXY", "SEISAN", "SH_ASC", "WIN", "Y")
+_BY_NAME_ONLY = ("ALSEP_PSE", "RG16", "SACXY", "SH_ASC")
 """Formats that obspy reads from memory but that have neither a safe magic nor an extension of their own."""
+
+READABLE = tuple(sorted({n for group in _EXTENSIONS.values() for n in group} | set(_BY_NAME_ONLY)))
+"""Every format that can be forced; no other reader is ever called."""
+
+TO_DISK = ("DMX", "PDAS", "SEISAN", "WIN", "Y")
+"""Formats whose reader in obspy writes a temporary file; refused."""
 
 
 class Trace(NamedTuple):
@@ -78,6 +88,32 @@ class Trace(NamedTuple):
     start_ns: int
     rate_hz: float
     samples: Samples
+
+
+class Refused(NamedTuple):
+    """A trace that cannot be used: its ordinal in the file, its stream, why, and its first bytes."""
+
+    number: int
+    stream: str
+    reason: Reason
+    detail: str
+    payload: bytes
+
+
+class Contents(NamedTuple):
+    """What a file holds: usable traces, ordered by start and stream, and the others in the file's order."""
+
+    traces: list[Trace]
+    refused: list[Refused]
+
+
+class _Raw(NamedTuple):
+    """A trace as the file has it, nothing in it checked."""
+
+    stream: str
+    start_ns: int
+    rate_hz: float
+    array: np.ndarray[Any, Any]
 
 
 def _is_sac(head: bytes) -> bool:
@@ -96,7 +132,6 @@ _MAGIC: Mapping[str, Any] = MappingProxyType(
         "SLIST": re.compile(rb"TIMESERIES [^\n]*\bSLIST\b").match,
         "TSPAIR": re.compile(rb"TIMESERIES [^\n]*\bTSPAIR\b").match,
         "KNET": re.compile(rb"Origin Time").match,
-        "DMX": re.compile(rb"S6").match,
         "REFTEK130": re.compile(rb"(AD|CD|DS|DT|EH|ET|OM|SH|SC|FD)").match,
     }
 )
@@ -106,12 +141,18 @@ _MAGIC: Mapping[str, Any] = MappingProxyType(
 def known(name: str) -> str | None:
     """One spelling of a format's name that can be forced; None when it is unknown or refused.
 
-    >>> known("miniseed"), known("sac"), known("PICKLE")
-    ('MSEED', 'SAC', None)
+    >>> known("miniseed"), known("sac"), known("PICKLE"), known("seisan")
+    ('MSEED', 'SAC', None, None)
     """
     upper = name.upper()
-    names = {n for group in _EXTENSIONS.values() for n in group} | set(_BY_NAME_ONLY)
-    return MSEED if upper == "MINISEED" else upper if upper in names else None
+    return MSEED if upper == "MINISEED" else upper if upper in READABLE else None
+
+
+def why_not(name: str) -> str:
+    """Why a name that is not `known` cannot be forced, and what could be."""
+    if name.upper() in TO_DISK:
+        return "is not read: its reader in obspy writes a temporary file; convert such files to miniSEED"
+    return f"must be one of {', '.join(READABLE)}"
 
 
 def detect(name: str, head: bytes) -> str:
@@ -127,6 +168,8 @@ def detect(name: str, head: bytes) -> str:
         for fmt in (MSEED, "SAC", "WAV", "GSE2", "GSE1", "SEG2", "SLIST", "TSPAIR"):
             if _MAGIC[fmt](head):
                 return fmt
+        if extension.upper() in TO_DISK:
+            raise BadRecord(Reason.UNREADABLE_FILE, f"format {extension.upper()} {why_not(extension)}")
         raise BadRecord(Reason.UNREADABLE_FILE, "not a known format; name it in source.format")
     candidates = _EXTENSIONS[extension]
     if not candidates:
@@ -139,8 +182,8 @@ def detect(name: str, head: bytes) -> str:
     raise BadRecord(Reason.UNREADABLE_FILE, f"named .{extension}, but its bytes are not {' or '.join(candidates)}")
 
 
-def read(data: bytes, fmt: str, label: str) -> list[Trace]:
-    """All traces of a file's bytes, ordered by start and stream.
+def read(data: bytes, fmt: str, label: str) -> Contents:
+    """All traces of a file's bytes, usable or not.
 
     Parameters
     ----------
@@ -152,14 +195,14 @@ def read(data: bytes, fmt: str, label: str) -> list[Trace]:
     Raises
     ------
     BadRecord
-        The bytes are not what `fmt` says, or a number in them cannot be.
+        The bytes are not what `fmt` says, or no trace in them can be used.
     """
     if len(data) > MAX_FILE:
         raise BadRecord(Reason.UNREADABLE_FILE, f"at most {MAX_FILE} bytes are read whole (got {len(data)})")
-    traces = _read_npz(data, label) if fmt == NPZ else _read_obspy(data, fmt, label)
-    if not traces:
-        raise BadRecord(Reason.UNREADABLE_FILE, "no trace in it")
-    return sorted(traces, key=lambda t: (t.start_ns, t.stream))
+    found = _read_npz(data, label) if fmt == NPZ else _sorted_out(_read_obspy(data, fmt, label))
+    if not found.traces:
+        raise BadRecord(Reason.UNREADABLE_FILE, found.refused[0].detail if found.refused else "no trace in it")
+    return found
 
 
 def first_start_ns(data: bytes, fmt: str) -> int:
@@ -172,8 +215,8 @@ def first_start_ns(data: bytes, fmt: str) -> int:
     """
     if fmt == NPZ:
         return NO_TIME_NS
-    stream = _obspy(data, fmt, headonly=True)
-    return min((_start_ns(trace) for trace in stream), default=NO_TIME_NS)
+    starts = [_start_ns(trace) for trace in _obspy(data, fmt, headonly=True)]
+    return min((start_ns for start_ns in starts if NO_TIME_NS <= start_ns < _LAST_NS), default=NO_TIME_NS)
 
 
 def time_at(start_ns: int, rate_hz: float, n: int) -> int:
@@ -181,15 +224,21 @@ def time_at(start_ns: int, rate_hz: float, n: int) -> int:
     return start_ns + round(n * NS / Fraction(rate_hz))
 
 
+@cache
+def _reader(fmt: str) -> Callable[..., Any]:
+    """Return obspy's reader of a format itself: `obspy.read` would try a temporary file when it fails."""
+    (found,) = entry_points(group=f"obspy.plugin.waveform.{fmt}", name="readFormat")
+    reader: Callable[..., Any] = found.load()
+    return reader
+
+
 def _obspy(data: bytes, fmt: str, *, headonly: bool) -> Any:
-    if known(fmt) in (None, NPZ):
-        raise BadRecord(Reason.UNREADABLE_FILE, f"format {fmt} is not read")
+    if fmt not in READABLE or fmt in (MSEED, NPZ):
+        raise BadRecord(Reason.UNREADABLE_FILE, f"format {fmt} {why_not(fmt)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about headers and old Pythons; what is used of a header is checked here
-        import obspy
-
         try:
-            return obspy.read(io.BytesIO(data), format=fmt, headonly=headonly)
+            return _reader(fmt)(io.BytesIO(data), headonly=headonly)
         except Exception as error:
             raise BadRecord(Reason.UNREADABLE_FILE, f"{fmt}: {type(error).__name__}: {error}"[:300]) from error
 
@@ -199,8 +248,7 @@ def _start_ns(trace: Any) -> int:
     return start_ns + NO_TIME_NS if 0 <= start_ns < 86400 * NS else start_ns
 
 
-def _read_obspy(data: bytes, fmt: str, label: str) -> list[Trace]:
-    traces = []
+def _read_obspy(data: bytes, fmt: str, label: str) -> Iterator[_Raw]:
     for i, trace in enumerate(_obspy(data, fmt, headonly=False)):
         stats = trace.stats
         try:
@@ -209,19 +257,30 @@ def _read_obspy(data: bytes, fmt: str, label: str) -> list[Trace]:
                 stream = _free_id(label, str(i) if i else "")
         except BadRecord:
             stream = _free_id(label, str(i) if i else "")
-        array = np.ma.getdata(trace.data)
-        traces.append(_checked(stream, _start_ns(trace), float(stats.sampling_rate), array))
-    return traces
+        yield _Raw(stream, _start_ns(trace), float(stats.sampling_rate), np.ma.getdata(trace.data))
+
+
+def _sorted_out(raws: Iterable[_Raw]) -> Contents:
+    """Check each trace by itself."""
+    traces, refused = [], []
+    for number, raw in enumerate(raws):
+        try:
+            traces.append(_checked(*raw))
+        except BadRecord as bad:
+            head = raw.array.reshape(-1)[:64].tobytes()
+            detail = f"trace {number} ({raw.stream}): {bad.detail}"
+            refused.append(Refused(number, raw.stream, bad.reason, detail, head))
+    return Contents(sorted(traces, key=lambda t: (t.start_ns, t.stream)), refused)
 
 
 def _checked(stream: str, start_ns: int, rate_hz: float, array: np.ndarray[Any, Any]) -> Trace:
     """Trace with every number checked and the samples in one of the three types of a record."""
     if not (np.isfinite(rate_hz) and 1e-6 <= rate_hz <= 1e7):
-        raise BadRecord(Reason.UNREADABLE_FILE, f"sampling rate must be in 1e-6..1e7 Hz (got {rate_hz})")
+        raise BadRecord(Reason.BAD_RATE, f"sampling rate must be in 1e-6..1e7 Hz (got {rate_hz})")
     if array.ndim != 1 or not array.size:
-        raise BadRecord(Reason.UNREADABLE_FILE, f"a trace must have samples (got shape {array.shape})")
+        raise BadRecord(Reason.BAD_COUNT, f"a trace must have samples (got shape {array.shape})")
     if not start_ns >= NO_TIME_NS or start_ns + array.size * NS / rate_hz >= _LAST_NS:
-        raise BadRecord(Reason.UNREADABLE_FILE, f"time must be in 1971..2261 (got {start_ns} ns)")
+        raise BadRecord(Reason.BAD_TIME, f"time must be in 1971..2261 (got {start_ns} ns)")
     samples = _native(array)
     samples.flags.writeable = False
     return Trace(stream, start_ns, rate_hz, samples)
@@ -232,7 +291,7 @@ def _native(array: np.ndarray[Any, Any]) -> Any:
     if kind == "f":
         return np.array(array, np.float32 if size <= 4 else np.float64)
     if kind not in "iu":
-        raise BadRecord(Reason.UNREADABLE_FILE, f"samples must be integers or floats (got {array.dtype})")
+        raise BadRecord(Reason.BAD_SAMPLES, f"samples must be integers or floats (got {array.dtype})")
     if size < 4 or (np.iinfo(np.int32).min <= array.min() and array.max() <= np.iinfo(np.int32).max):
         return np.array(array, np.int32)
     return np.array(array, np.float64)
@@ -245,7 +304,7 @@ def _free_id(label: str, part: str) -> str:
     return sid.normalise(f"{stem}/{part}" if part else stem)
 
 
-def _read_npz(data: bytes, label: str) -> list[Trace]:
+def _read_npz(data: bytes, label: str) -> Contents:
     bad = (
         *(ArithmeticError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RuntimeError),
         *(TypeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error),
@@ -270,7 +329,7 @@ def _read_npz(data: bytes, label: str) -> list[Trace]:
             if arrays["fs"].size != 1:
                 raise BadRecord(Reason.UNREADABLE_FILE, f"npz: fs must be one number (got shape {arrays['fs'].shape})")
             continuous = bool({"kind", "unit"} & names)
-            return list(_recording(arrays, label) if continuous else _windows(arrays, label))
+            return _sorted_out(_recording(arrays, label) if continuous else _windows(arrays, label))
     except bad as error:
         raise BadRecord(Reason.UNREADABLE_FILE, f"npz: {type(error).__name__}: {error}"[:300]) from error
 
@@ -300,7 +359,7 @@ def _laid_out(lengths: list[int], rate_hz: float) -> Iterator[int]:
         second += -(-length // Fraction(rate_hz)) + 1
 
 
-def _windows(arrays: Mapping[str, np.ndarray[Any, Any]], label: str) -> Iterator[Trace]:
+def _windows(arrays: Mapping[str, np.ndarray[Any, Any]], label: str) -> Iterator[_Raw]:
     x, rate_hz = arrays["x"], float(arrays["fs"].reshape(()))
     if x.ndim not in (2, 3):
         raise BadRecord(Reason.UNREADABLE_FILE, f"npz: x must be (N, samples) or (N, C, samples) (got {x.shape})")
@@ -308,10 +367,10 @@ def _windows(arrays: Mapping[str, np.ndarray[Any, Any]], label: str) -> Iterator
     names = [_free_id(label, str(c) if x.shape[1] > 1 else "") for c in range(x.shape[1])]
     for window, start_ns in zip(x, _laid_out([x.shape[2]] * len(x), rate_hz), strict=True):
         for name, samples in zip(names, window, strict=True):
-            yield _checked(name, start_ns, rate_hz, samples)
+            yield _Raw(name, start_ns, rate_hz, samples)
 
 
-def _recording(arrays: Mapping[str, np.ndarray[Any, Any]], label: str) -> Iterator[Trace]:
+def _recording(arrays: Mapping[str, np.ndarray[Any, Any]], label: str) -> Iterator[_Raw]:
     x, rate_hz = arrays["x"], float(arrays["fs"].reshape(()))
     x = x[None] if x.ndim == 1 else x
     if x.ndim != 2:
@@ -324,7 +383,7 @@ def _recording(arrays: Mapping[str, np.ndarray[Any, Any]], label: str) -> Iterat
     for first, length, start_ns in zip(cuts[:-1], lengths, _laid_out(lengths, rate_hz), strict=True):
         for row, channel in zip(x, channels, strict=True):
             name = _free_id(label, channel if len(x) > 1 else "")
-            yield _checked(name, start_ns, rate_hz, row[first : first + length])
+            yield _Raw(name, start_ns, rate_hz, row[first : first + length])
 
 
 def _cuts(arrays: Mapping[str, np.ndarray[Any, Any]], n: int) -> list[int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from streamclust.core.clock import Clock
-from streamclust.core.reports import StageTimes, TurnReport
+from streamclust.core.reports import StageTimes, TurnReport, Uncut
 from streamclust.core.specs import Config
 from streamclust.core.types import Event, Polled, Positions, Reject, Window
 from streamclust.signal.batch import transform
@@ -65,6 +65,8 @@ class Loop:
         self._staged: _Staged | None = None
         self._committed_at = self._polled_at = clock.monotonic()
         self._listened = 0.0
+        self._records = 0
+        self._uncut: Uncut | None = None
         self.ended = False
 
     def turn(self) -> TurnReport:
@@ -84,10 +86,12 @@ class Loop:
         self._listened += min(arrived - self._polled_at, LISTENED_MOST)
         self._polled_at = arrived
         self._checkpoint.advance(polled.next_offsets)
+        self._records += len(polled.records)
         windows, rejects = self._windows.push(polled.records, clock.now_ns(), self._listened)
         if polled.ended and not self.ended:
             self.ended = True
             windows += self._windows.finish()
+            self._uncut = self._windows.uncut(self._records)
         self._queue.extend(_Waiting(window, arrived) for window in windows)
         cut = clock.monotonic()
         report = self._process([*polled.rejects, *rejects], everything=self.ended)
@@ -159,7 +163,7 @@ class Loop:
         if not (events or rejects or force or now - self._committed_at >= COMMIT_EVERY):
             return ()
         idle_since = self._listened - self._config.windows.idle_after
-        positions = self._checkpoint.positions(self._needs(idle_since))
+        positions = self._checkpoint.positions(self._needs(idle_since), self._windows.ties())
         self._staged = _Staged(events, rejects, positions, arrived)
         self._deliver(self._staged)
         self._windows.shrink(idle_since)
@@ -189,6 +193,7 @@ class Loop:
 
     def _described(self, report: TurnReport, polled: Polled) -> TurnReport:
         windows = self._windows
+        uncut, self._uncut = self._uncut, None
         return replace(
             report,
             records=len(polled.records),
@@ -200,4 +205,5 @@ class Loop:
             model=self._live.version,
             newest_ns=windows.newest_ns,
             ended=self.ended,
+            uncut=uncut,
         )

@@ -17,6 +17,10 @@ MAX_OPEN = 4096
 """Files that take part in the merge at once; it bounds memory, the others wait."""
 STEP = 0.05
 """Seconds slept at once while nothing is due."""
+MOST_SAMPLES, MOST_BYTES = 8_000_000, 32 << 20
+"""A poll takes no more records, and reads no further, beyond this; so that it never takes long."""
+PAUSE_NS = 60 * NS
+"""A longer jump forward in event time is a gap between recordings, which pacing does not wait for."""
 
 
 class Pending(NamedTuple):
@@ -25,8 +29,8 @@ class Pending(NamedTuple):
     start_ns: int
     partition: str
     path: str
-    open: Callable[[], Cursor]
-    """May raise BadRecord or SourceUnavailable."""
+    open: Callable[[], Cursor | None]
+    """None: a part of the work is done, call again at the next poll. May raise BadRecord or SourceUnavailable."""
 
 
 class Batch:
@@ -38,6 +42,12 @@ class Batch:
         self.next_offsets: dict[str, int] = {}
         self._skipped = 0
         self._nbytes = 0
+        self._samples = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it is enough work for one poll."""
+        return self._samples >= MOST_SAMPLES or self._nbytes >= MOST_BYTES
 
     def __bool__(self) -> bool:
         """Whether it holds anything to report."""
@@ -52,7 +62,9 @@ class Batch:
 
     def take(self, cursor: Cursor) -> None:
         """Take the cursor's next record."""
-        self.records.append(cursor.take())
+        record = cursor.take()
+        self.records.append(record)
+        self._samples += len(record.samples)
         self.next_offsets[cursor.partition] = cursor.position
 
     def polled(self, *, ended: bool) -> Polled:
@@ -69,6 +81,8 @@ class Merge:
     def __init__(self) -> None:
         self.retired: dict[str, Cursor] = {}
         """Cursors that had nothing more, or could not be read, at the last try; the owner may `wake` them."""
+        self.opening = False
+        """Whether a file is being opened, and no record comes before it is; `fill` goes on with it."""
         self._pending: list[Pending] = []
         self._heap: list[tuple[int, str, Cursor]] = []
         self._current: Cursor | None = None
@@ -93,14 +107,16 @@ class Merge:
             self._current = None
 
     def fill(self, batch: Batch, max_records: int, due: Callable[[Record], bool]) -> None:
-        """Take records in order, until there are `max_records`, the next is not due, or all files have nothing.
+        """Take records in order, until there are enough, the next is not due, or all files have nothing.
+
+        It also returns when the batch is full, or a large file is not open yet.
 
         Raises
         ------
         SourceUnavailable
             A file cannot be read now; it stays in the merge, and so does `batch`.
         """
-        while len(batch.records) < max_records:
+        while len(batch.records) < max_records and not batch.full:
             cursor = self._next(batch)
             if cursor is None:
                 return
@@ -146,7 +162,7 @@ class Merge:
                 heapq.heappush(self._heap, (self._current.head_ns, self._current.partition, self._current))
                 self._current = None
             self._open_due(batch)
-            if not self._heap:
+            if self.opening or not self._heap:
                 return None
             self._current = heapq.heappop(self._heap)[2]
             ahead = [self._heap[0][0]] if self._heap else []
@@ -156,6 +172,7 @@ class Merge:
 
     def _open_due(self, batch: Batch) -> None:
         """Open the files that the merge has reached."""
+        self.opening = False
         while self._pending and len(self._heap) < MAX_OPEN:
             if self._heap and self._pending[-1].start_ns > self._heap[0][0]:
                 return
@@ -168,23 +185,37 @@ class Merge:
                 self._pending.append(pending)
                 raise
             else:
+                if cursor is None:
+                    self._pending.append(pending)
+                    self.opening = True
+                    return
                 heapq.heappush(self._heap, (cursor.head_ns, cursor.partition, cursor))
 
 
 class Pace:
-    """When a record is due at a multiple of real time; the first one sets the beginning."""
+    """When a record is due at a multiple of real time; the first one sets the beginning.
+
+    A record that begins more than `PAUSE_NS` after the end of all before it is not waited for: from
+    there on the schedule is earlier by the gap.
+    """
 
     def __init__(self, speed: float | Literal["max"], clock: Clock) -> None:
         self._speed = speed
         self._clock = clock
         self._began: tuple[int, float] | None = None
+        self._newest_ns = 0
+        """Event time after the newest sample that was asked about."""
 
     def due(self, record: Record) -> bool:
         """Whether the record's last sample has been "recorded" by now."""
         if self._speed == "max":
             return True
         now = self._clock.monotonic()
+        end = end_ns(record)
         if self._began is None:
             self._began = (record.start_ns, now)
+        elif (gap := record.start_ns - self._newest_ns) > PAUSE_NS:
+            self._began = (self._began[0] + gap, self._began[1])
+        self._newest_ns = max(self._newest_ns, end)
         start_ns, began = self._began
-        return end_ns(record) - start_ns <= (now - began) * float(self._speed) * NS
+        return end - start_ns <= (now - began) * float(self._speed) * NS

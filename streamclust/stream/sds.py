@@ -37,7 +37,7 @@ class SdsArchive:
     Raises
     ------
     ConfigError
-        The root is no directory, or a time cannot be read.
+        The root is no directory.
     SourceUnavailable
         The archive cannot be listed now.
     """
@@ -52,10 +52,11 @@ class SdsArchive:
         self._positions = dict(store.positions())
         self._newest = _newest(self._positions)
         self._live = spec.start == "now"
-        begin_ns = min([clock.now_ns(), *map(_ns, self._newest.values())])
-        if not self._live:
-            begin_ns = _time_ns("source.start", spec.start, -FOREVER_NS)
-        self._span = (begin_ns, _time_ns("source.end", spec.end, FOREVER_NS))
+        start_ns, end_ns = spec.span_ns
+        begin_ns = -FOREVER_NS if start_ns is None else start_ns
+        if self._live:
+            begin_ns = min([clock.now_ns(), *map(_ns, self._newest.values())])
+        self._span = (begin_ns, FOREVER_NS if end_ns is None else end_ns)
         self._pace = Pace(spec.speed, clock)
         self._merge = Merge()
         self._batch = Batch()
@@ -190,15 +191,3 @@ def _newest(positions: Positions) -> dict[str, datetime]:
 
 def _ns(day: datetime) -> int:
     return int(day.timestamp()) * NS
-
-
-def _time_ns(path: str, text: str | None, default: int) -> int:
-    if text is None:
-        return default
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        problem = Problem(path, repr(text), "must be an ISO 8601 time in UTC, as 2026-01-31T12:00:00Z")
-        raise ConfigError([problem]) from None
-    since_1970 = (time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
-    return since_1970 // timedelta(microseconds=1) * 1000

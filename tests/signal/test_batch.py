@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import pytest
 
 from streamclust.core.specs import ProfileSpec
 from streamclust.core.types import Flag, Window
@@ -64,3 +65,33 @@ def test_a_missing_component_is_nan_and_leaves_the_others_alone():
     assert batch.flags == (Flag.PARTIAL,)
     assert np.isnan(batch.logp[0, 1]).all()
     np.testing.assert_allclose(batch.logp[0, 0], transform([whole], PROFILE).logp[0, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize("embed", ["waveform", "both"])
+def test_a_profile_that_embeds_the_waveform_gets_it_beside_the_spectrogram(embed):
+    profile = PROFILE.model_copy(update={"embed": embed})
+    windows = [window(rate, np.int32, seed) for seed, rate in enumerate((100, 200, 100))]
+
+    batch = transform(windows, profile)
+
+    assert transform(windows, PROFILE).wave is None
+    assert batch.wave is not None
+    assert batch.wave.shape == (3, 1, profile.samples)
+    for row, one in enumerate(windows):
+        expected = process.prepare(one.samples[None], profile, one.rate)
+        np.testing.assert_allclose(batch.wave[row], expected[0], rtol=1e-4, atol=1e-2)
+    some = batch.select([2, 0])
+    assert some.wave is not None
+    np.testing.assert_array_equal(some.wave, batch.wave[[2, 0]])
+
+
+def test_the_waveform_of_a_missing_component_is_nan():
+    whole = window(100, np.float64, 3)
+    samples = np.vstack([whole.samples, np.full_like(whole.samples, np.nan)])
+    partial = whole._replace(samples=samples, flags=Flag.PARTIAL)
+
+    wave = transform([partial], PROFILE.model_copy(update={"embed": "both"})).wave
+
+    assert wave is not None
+    assert np.isfinite(wave[0, 0]).all()
+    assert np.isnan(wave[0, 1]).all()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from streamclust.core.errors import Reason
+from streamclust.core.reports import Uncut
 from streamclust.core.specs import ProfileSpec, TriggerSpec, WindowsSpec
 from streamclust.core.types import NS, Flag, Record
 from streamclust.signal.grid import window_id
@@ -160,6 +161,85 @@ def test_triggered_windows_lie_around_the_detections_alone(method, threshold):
     assert all(w.samples.shape == (1, 256) for w in made)
 
 
+def test_a_triggered_window_carries_the_flags_of_its_own_samples_alone():
+    records = quiet_with_bursts([33.3, 36.6, 52.1], 120)
+    hole = records[8]  # samples 32.0 .. 36.0
+    records[8:9] = [
+        hole._replace(samples=hole.samples[:180]),
+        hole._replace(samples=hole.samples[200:], start_ns=hole.start_ns + 2 * NS, flags=Flag.TIMING_POOR),
+    ]
+    spec = triggered().model_copy(update={"max_gap": 1.0, "lateness": 0.0})
+
+    windows = Windows(PROFILE, spec)
+    made = push(windows, records)[0] + windows.finish()
+
+    found = {round((w.start_ns - T0) / NS, 1): (w.flags, w.gap_fraction) for w in made}
+    assert sorted(found) == pytest.approx([32.3, 35.6, 51.1], abs=0.3)
+    first, second, third = (found[at] for at in sorted(found))
+    assert first == (Flag.INTERPOLATED | Flag.TIMING_POOR, 20 / 256)
+    assert second == (Flag.TIMING_POOR, 0.0), "it lies in the block of the gap, after it"
+    assert third == (Flag.NONE, 0.0)
+
+
+def test_the_gap_share_of_a_triggered_group_is_the_mean_of_its_components():
+    feeds = [
+        [r._replace(stream=name) for r in quiet_with_bursts([33.3], 60)]
+        for name in ("FDSN:X_A__E_H_Z", "FDSN:X_A__E_H_N")
+    ]
+    hole = feeds[0][8]
+    feeds[0][8:9] = [
+        hole._replace(samples=hole.samples[:180]),
+        hole._replace(samples=hole.samples[200:], start_ns=hole.start_ns + 2 * NS),
+    ]
+    changes = {"group_by": "station", "missing_component": "partial", "max_gap": 1.0}
+    windows = Windows(PROFILE, triggered().model_copy(update=changes))
+
+    made = push(windows, sorted(feeds[0] + feeds[1], key=lambda r: r.start_ns))[0] + windows.finish()
+
+    (window,) = made
+    assert window.flags == Flag.INTERPOLATED | Flag.PARTIAL
+    assert window.gap_fraction == 20 / 512
+
+
+def test_what_is_too_short_for_any_window_is_told_with_numbers():
+    windows = Windows(PROFILE, WindowsSpec(lateness=0.0))
+    for n in range(3):
+        push(windows, [record("a", 10 * n, seconds=2.0), record("b", 10 * n, seconds=1.5)])
+    push(windows, [record("a", 22.0, seconds=0.25)])
+    windows.finish()
+
+    uncut = windows.uncut(7)
+
+    assert uncut == Uncut(7, 1075, 6, 2.25, 2.56, 0)
+
+
+@pytest.mark.parametrize("mode", ["grid", "triggered"])
+def test_nothing_is_told_when_a_window_or_a_block_was_cut_or_nothing_came(mode):
+    windows = Windows(PROFILE, triggered().model_copy(update={"mode": mode}))
+    assert windows.uncut(0) is None
+    push(windows, feed("a", 60))
+
+    assert windows.uncut(15) is None
+
+
+def test_a_trigger_needs_its_block_and_its_history():
+    windows = Windows(PROFILE, triggered())
+    push(windows, feed("a", 12))
+    windows.finish()
+
+    uncut = windows.uncut(3)
+
+    assert (uncut.segments, uncut.longest_seconds) == (1, 12.0)
+    assert uncut.needed_seconds > 10.0 + 5.0
+
+
+def test_records_of_no_group_are_told_when_there_are_no_others():
+    windows = Windows(PROFILE, WindowsSpec(group_by="station"))
+    push(windows, feed("probe0", 20))
+
+    assert windows.uncut(5) == Uncut(5, 0, 0, 0.0, 2.56, 5)
+
+
 def test_triggered_windows_are_the_same_in_any_batching_and_after_a_restart():
     records = quiet_with_bursts([33.3, 52.1, 59.9, 68.0], 120)
     whole, _ = push(Windows(PROFILE, triggered()), records)
@@ -173,3 +253,95 @@ def test_triggered_windows_are_the_same_in_any_batching_and_after_a_restart():
     assert len(by_id) == 4
     assert all(by_id[w.window_id] == w.samples.tolist() for w in again)
     assert len(again) >= 3
+
+
+def full(**changes: object) -> Windows:
+    """All places taken: `a` was heard last at 1 s, `b` at 2 s."""
+    windows = Windows(PROFILE, WindowsSpec(max_streams=2, idle_after=5.0, **changes))
+    windows.push(feed("a", 8), NOW, 1.0)
+    windows.push(feed("b", 8), NOW, 2.0)
+    return windows
+
+
+def test_a_new_stream_takes_the_place_of_the_one_that_was_idle_longest():
+    windows = full()
+
+    made, rejects = windows.push([record("c", 60), record("c", 64)], NOW, 8.0)
+
+    assert rejects == []
+    assert {w.stream for w in made} == {"c"}
+    assert windows.streams == 2
+    assert {name for name, _ in windows._assemblers} == {name for name, _ in windows._streams} == {"b", "c"}
+    assert windows.counts.evicted > 0
+
+
+@pytest.mark.parametrize(("second", "now"), [(60, 6.0), (10, 100.0)])
+def test_no_stream_loses_its_place_while_its_clock_or_ours_says_that_it_lives(second, now):
+    windows = full()
+
+    _, rejects = windows.push([record("c", second)], NOW, now)
+
+    assert [r.reason for r in rejects] == [Reason.TOO_MANY_STREAMS]
+    assert windows.streams == 2
+    assert windows.counts.evicted == 0
+
+
+def test_a_stream_that_lost_its_place_comes_back_as_a_new_one():
+    windows = full()
+    windows.push([record("c", 60)], NOW, 8.0)
+
+    made, rejects = windows.push([record("a", 80), record("a", 84)], NOW, 9.0)
+
+    assert rejects == []
+    assert {w.stream for w in made} == {"a"}
+    assert {name for name, _ in windows._assemblers} == {"a", "c"}
+
+
+def test_records_that_belong_to_no_group_or_are_too_slow_take_no_place():
+    windows = Windows(PROFILE, WindowsSpec(max_streams=1, idle_after=5.0, group_by="station"))
+    windows.push([record("FDSN:BW_RJOB__E_H_Z", 0)], NOW, 1.0)
+
+    _, rejects = windows.push([record("probe0", 60), record("FDSN:BW_MANZ__E_H_Z", 60, rate=20.0)], NOW, 100.0)
+
+    assert [r.reason for r in rejects] == [Reason.RATE_TOO_LOW]
+    assert [name for name, _ in windows._assemblers] == ["FDSN:BW_RJOB__E_H_Z"]
+
+
+def test_a_group_is_forgotten_with_the_last_of_its_streams():
+    windows = Windows(PROFILE, WindowsSpec(max_streams=2, idle_after=5.0, group_by="station"))
+    windows.push(feed("FDSN:BW_RJOB__E_H_Z", 8) + feed("FDSN:BW_RJOB__E_H_N", 8), NOW, 1.0)
+    incomplete = windows.counts.incomplete
+
+    windows.push([record("FDSN:BW_MANZ__E_H_Z", 60)], NOW, 8.0)
+    assert ("FDSN:BW_RJOB__E_H", Fraction(100)) in windows._gatherer._groups
+    windows.push([record("FDSN:BW_MANZ__E_H_N", 60)], NOW, 8.0)
+
+    assert {group for group, _ in windows._gatherer._groups} <= {"FDSN:BW_MANZ__E_H"}
+    assert windows.counts.incomplete > incomplete
+
+
+def test_a_long_time_with_changing_ids_keeps_nothing_of_those_that_are_gone():
+    windows = Windows(PROFILE, WindowsSpec(max_streams=3, idle_after=5.0))
+    rejected = 0
+    for n in range(60):
+        rate = 100.0 + n % 5
+        records = [record(f"s{n}", 10.0 * n, rate=rate), record(f"s{n}", 10.0 * n + 4, rate=rate)]
+        rejected += len(windows.push(records, NOW, 10.0 * n)[1])
+
+    assert rejected == 0
+    assert windows.streams == len(windows._assemblers) == 3
+    assert len(windows._streams) == 3
+    assert len(windows._geometries) <= 3
+
+
+def test_the_memory_of_header_rates_is_bounded_and_the_end_still_finishes_every_stream():
+    windows = Windows(PROFILE, WindowsSpec(max_streams=1, max_gap=0.1, missing_component="drop"))
+    gap = [record("a", 0), record("a", 4.05), record("a", 8.05)]
+    for n, r in enumerate(gap):
+        windows.push([r._replace(rate_hz=100.0 + n * 1e-5)], NOW, 1.0)
+    for n in range(10):
+        windows.push([record(f"slow{n}", 8, rate=20.0)], NOW, 1.0)
+
+    assert len(windows._streams) <= 4
+    windows.finish()
+    assert windows.counts.interpolated == 5

@@ -163,6 +163,24 @@ def test_a_file_that_vanishes_after_the_start_is_one_reject(tmp_path: Path) -> N
     assert {r.partition for r in records_of(polls)} == {str(b)}
 
 
+def test_a_large_file_of_several_channels_is_opened_in_short_polls_with_the_same_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.mseed").write_bytes(b"".join(b"".join(records(300, n, station=f"S{n}")) for n in range(3)))
+    mseed(tmp_path / "b.mseed", 300, station="B")
+    whole = drain(source(tmp_path))
+    monkeypatch.setattr(cursor, "SCAN_SAMPLES", 1000)
+    monkeypatch.setattr(cursor, "CHUNK", 4096)
+    clock = ManualClock()
+    began = clock.monotonic()
+    parts = drain(source(tmp_path, clock=clock))
+
+    assert [(r.partition, r.offset) for r in records_of(parts)] == [(r.partition, r.offset) for r in records_of(whole)]
+    assert len({r.partition for r in records_of(parts)}) == 4
+    assert sum(not polled.records for polled in parts) > 10
+    assert clock.monotonic() == began, "it slept while it had work"
+
+
 def test_the_beginning_of_a_file_is_enough_to_place_it(tmp_path: Path) -> None:
     late = mseed(tmp_path / "a.mseed", 60, start_ns=T0 + 500 * NS)
     early = mseed(tmp_path / "b.mseed", 20)

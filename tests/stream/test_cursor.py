@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from pathlib import Path
 
@@ -15,7 +16,16 @@ from source_files import T0, key, mseed, records
 from streamclust.core.errors import BadRecord, Reason, SourceUnavailable
 from streamclust.core.types import NS, Record
 from streamclust.stream import cursor, formats
-from streamclust.stream.cursor import Cursor, MseedReader, Reader, WholeReader, read_bytes, read_whole, unreadable
+from streamclust.stream.cursor import (
+    Cursor,
+    MseedReader,
+    Reader,
+    Sections,
+    WholeReader,
+    read_bytes,
+    read_whole,
+    unreadable,
+)
 
 
 def drained(reading: Cursor) -> list[Record]:
@@ -127,6 +137,67 @@ def test_pieces_of_a_trace_join_without_a_gap_and_are_ordered_by_time(tmp_path: 
     assert {r.stream for r in found} == {"rec/a", "rec/b"}
     mine = [r for r in found if r.stream == "rec/a"]
     assert cursor.end_ns(mine[0]) == mine[1].start_ns
+
+
+def several_channels(path: Path) -> Path:
+    path.write_bytes(b"".join(b"".join(records(200, n, station=f"S{n}")) for n in range(4)))
+    return path
+
+
+@pytest.mark.parametrize("most", [1, 5_000, 10**9])
+def test_sections_are_the_same_in_parts_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    path = several_channels(tmp_path / "a.mseed")
+    sizes = [sum(map(len, records(200, n, station=f"S{n}"))) for n in range(4)]
+    monkeypatch.setattr(cursor, "SCAN_SAMPLES", most)
+    monkeypatch.setattr(cursor, "CHUNK", 4096)
+    search, calls = Sections(str(path)), 1
+    while not search.advance():
+        calls += 1
+    begins = [sum(sizes[:n]) for n in range(5)]
+    assert [(s.begin, s.end, s.start_ns) for s in search.found] == [
+        (begin, end, T0) for begin, end in itertools.pairwise(begins)
+    ]
+    assert (calls > 3) == (most < 10**9)
+
+
+def test_a_shortage_while_sections_are_sought_loses_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = several_channels(tmp_path / "a.mseed")
+    expected = Sections(str(path))
+    assert expected.advance()
+    real, calls = cursor._read, itertools.count()
+
+    def read(*args: object) -> bytes:
+        if next(calls) % 2:
+            raise OSError(errno.EMFILE, "told to fail")
+        return real(*args)
+
+    monkeypatch.setattr(cursor, "_read", read)
+    monkeypatch.setattr(cursor, "CHUNK", 4096)
+    search, done, failed = Sections(str(path)), False, 0
+    while not done:
+        try:
+            done = search.advance()
+        except SourceUnavailable:
+            failed += 1
+    assert failed > 5
+    assert search.found == expected.found
+
+
+def test_a_refused_trace_is_one_reject_with_its_name_and_not_again_further_on(tmp_path: Path) -> None:
+    from obspy import Stream, Trace, UTCDateTime
+
+    path = tmp_path / "a.slist"
+    header = {"station": "A", "sampling_rate": 100.0, "starttime": UTCDateTime(1960, 1, 1)}
+    good = {**header, "station": "B", "starttime": UTCDateTime(2024, 1, 2)}
+    Stream([Trace(np.arange(9), header), Trace(np.arange(9000), good)]).write(str(path), format="SLIST")
+
+    chunk = WholeReader(str(path), "p", "SLIST", "x").read(0)
+
+    assert [(r.partition, r.offset, r.reason, r.stream) for r in chunk.rejects] == [
+        ("p", 0, Reason.BAD_TIME, "FDSN:_A____")
+    ]
+    assert sum(len(r.samples) for r in chunk.records) == 9000
+    assert not WholeReader(str(path), "p", "SLIST", "x").read(1).rejects
 
 
 def test_the_head_follows_the_next_record(tmp_path: Path) -> None:

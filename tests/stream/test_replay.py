@@ -199,6 +199,64 @@ def test_a_record_is_due_when_its_last_sample_would_have_been_recorded(speed: fl
         clock.sleep(-0.001 / speed)
 
 
+@pytest.mark.parametrize(("gap", "waited"), [(0, 5), (60, 65), (61, 5), (86400, 5)])
+def test_a_gap_between_recordings_is_waited_for_only_when_it_is_short(gap: int, waited: int) -> None:
+    clock = ManualClock()
+    pace = Pace(2.0, clock)
+    began = clock.monotonic()
+    for record in seconds("a", [0, 1, 2 + gap, 3 + gap, 4 + gap]):
+        while not pace.due(record):
+            clock.sleep(0.01)
+    assert clock.monotonic() - began == pytest.approx(waited / 2, abs=0.05)
+
+
+def test_data_from_before_a_gap_that_come_after_it_move_nothing() -> None:
+    clock = ManualClock()
+    pace = Pace(1.0, clock)
+    first, late, after, then = seconds("a", [0, 1, 1000, 1001])
+    for record in (first, after, late, then):
+        pace.due(record)
+    clock.sleep(2.9)
+    assert pace.due(late)
+    assert not pace.due(then)
+    clock.sleep(0.11)
+    assert pace.due(then)
+
+
+def test_a_file_that_is_opened_in_parts_holds_the_merge_until_it_is_open() -> None:
+    slow = pending("b", ListReader(seconds("b", [5, 6])))
+    parts = [None, None, slow.open()]
+    merge = Merge()
+    merge.add([pending("a", ListReader(seconds("a", [0, 1, 20, 21]))), slow._replace(open=lambda: parts.pop(0))])
+    seen = []
+    for _ in range(3):
+        batch = Batch()
+        merge.fill(batch, 100, always)
+        seen.append(([(r.partition, r.offset) for r in batch.records], merge.opening))
+
+    whole = Merge()
+    whole.add([pending("a", ListReader(seconds("a", [0, 1, 20, 21]))), pending("b", ListReader(seconds("b", [5, 6])))])
+    assert [opening for _, opening in seen] == [True, True, False]
+    assert [key for taken, _ in seen for key in taken] == run(whole, 100)
+    assert merge.exhausted
+
+
+@pytest.mark.parametrize(("name", "most"), [("MOST_SAMPLES", 25), ("MOST_BYTES", 5)])
+def test_a_poll_takes_no_more_work_than_the_limit_and_the_order_stays(
+    monkeypatch: pytest.MonkeyPatch, name: str, most: int
+) -> None:
+    whole = run(merged([(0, 30), (5, 30)]), 1000)
+    monkeypatch.setattr(replay, name, most)
+    merge, sizes, got = merged([(0, 30), (5, 30)]), [], []
+    while not merge.exhausted:
+        batch = Batch()
+        merge.fill(batch, 1000, always)
+        sizes.append(len(batch.records))
+        got += [(r.partition, r.offset) for r in batch.records]
+    assert got == whole
+    assert max(sizes) <= 12
+
+
 def test_a_step_of_the_wall_clock_does_not_change_the_pace() -> None:
     clock = ManualClock()
     pace = Pace(1.0, clock)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from source_files import T0, MemoryStore, after, day_file, drain, records, records_of, rejects_of
 
 from streamclust.core.clock import ManualClock
@@ -101,8 +102,8 @@ def test_other_names_in_the_archive_are_passed_over(root: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"start": "yesterday"}, {"end": "2024-13-01"}, {"end": "now"}, {"start": "NaT"}])
-def test_a_time_that_cannot_be_read_is_a_config_error(root: Path, settings: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match=r"source\.(start|end): must be an ISO 8601"):
+def test_a_time_that_cannot_be_read_is_a_wrong_setting(root: Path, settings: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match=r"source\.(start|end) must be an ISO 8601"):
         source(root, **settings)
 
 

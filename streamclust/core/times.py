@@ -1,0 +1,20 @@
+"""Text of a time to nanoseconds; `core.types.iso` is the way back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+
+def time_ns(text: str | None) -> int | None:
+    """Time of an ISO 8601 text, ns since 1970 UTC; without a zone it is UTC. None stays None.
+
+    Raises
+    ------
+    ValueError
+        It is no such time.
+    """
+    if text is None:
+        return None
+    time = datetime.fromisoformat(text)
+    since_1970 = (time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    return since_1970 // timedelta(microseconds=1) * 1000
