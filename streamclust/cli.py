@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamclust import __version__
+from streamclust.lab import commands as lab
 
 if TYPE_CHECKING:
     from streamclust.config import Loaded
@@ -77,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_config(commands)
     _add_doctor(commands)
+    _add_lab(commands)
     _add_models(commands)
     _add_quarantine(commands)
     return top
@@ -155,6 +157,12 @@ def _add_doctor(commands: Any) -> None:
     _with_json(sub)
 
 
+def _add_lab(commands: Any) -> None:
+    for entry in lab.entries():
+        doc = _Doc(entry.line, entry.example, entry.note)
+        entry.arguments(_add(commands, entry.name, doc, entry.run))
+
+
 def _add_models(commands: Any) -> None:
     family = _family(commands, "models", _Doc("look at the models of a daemon", "streamclust models list"))
     listing = _add(family, "list", _Doc("list the versions", "streamclust models list --json"), _models_list)
@@ -164,6 +172,12 @@ def _add_models(commands: Any) -> None:
     one.add_argument("version", type=int, metavar="N", help="version")
     _with_config(one)
     _with_json(one)
+    doc = _Doc("take over a model that fit has written", "streamclust models import model --activate")
+    taken = _add(family, "import", doc, _models_import)
+    taken.add_argument("model", type=Path, metavar="MODEL_DIR", help="directory that fit has written")
+    taken.add_argument("--activate", action="store_true", help="make it the one that the daemon starts with")
+    _with_config(taken)
+    _with_json(taken)
 
 
 def _add_quarantine(commands: Any) -> None:
@@ -274,20 +288,10 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _models_list(args: argparse.Namespace) -> int:
-    from streamclust.core.errors import CorruptModel
+    from streamclust.store import shelf
     from streamclust.store.models import ModelStore
 
-    store = ModelStore(_state(args) / "models")
-    current = store.current()
-    rows: list[dict[str, Any]] = []
-    for version in store.versions():
-        try:
-            card = json.loads(store.load(version)["model.json"])
-            state = "current" if version == current else "kept"
-        except (CorruptModel, KeyError, ValueError):
-            card, state = {}, "damaged"
-        clusters = len(card.get("clusters", ()))
-        rows.append({"version": version, "state": state, "profile": card.get("profile"), "clusters": clusters})
+    rows = shelf.rows(ModelStore(_state(args) / "models"))
     if args.json:
         _print_json(rows)
     elif not rows:
@@ -298,18 +302,27 @@ def _models_list(args: argparse.Namespace) -> int:
 
 
 def _models_show(args: argparse.Namespace) -> int:
-    from streamclust.core.errors import CorruptModel
+    from streamclust.store import shelf
     from streamclust.store.models import ModelStore
 
-    files = ModelStore(_state(args) / "models").load(args.version)
-    try:
-        card = json.loads(files["model.json"])
-    except (KeyError, ValueError) as error:
-        raise CorruptModel(f"model {args.version}: model.json must be JSON (got {error})") from error
+    card = shelf.manifest(ModelStore(_state(args) / "models"), args.version)
     if args.json:
         _print_json(card)
     else:
-        _print_table([{"key": key, "value": value} for key, value in card.items()])
+        _print_table(shelf.summary(card))
+    return OK
+
+
+def _models_import(args: argparse.Namespace) -> int:
+    from streamclust.store import shelf
+
+    config = _load(args).config
+    _one_thread()
+    found = shelf.adopt(args.model, config, activate=args.activate)
+    if args.json:
+        _print_json(found._asdict())
+    else:
+        _print(f"{args.model} is version {found.version} now; the daemon starts with version {found.runs_with}")
     return OK
 
 

@@ -16,6 +16,7 @@ import yaml
 from rich.console import Console
 
 from streamclust import config, daemon
+from streamclust.core.auto_profile import RECORDED, SLACK
 from streamclust.core.clock import Clock, SystemClock
 from streamclust.core.errors import UsageError
 from streamclust.core.profiles import PROFILES
@@ -172,7 +173,7 @@ def _seconds(record: Record) -> float:
 
 
 def profile_for(rate_hz: float) -> str:
-    """Return the built-in profile with the highest rate that the recordings have.
+    """Return the built-in profile of recordings with the highest rate that these have.
 
     >>> profile_for(200.0), profile_for(99.9)
     ('icequake', 'seismic')
@@ -182,11 +183,11 @@ def profile_for(rate_hz: float) -> str:
     UsageError
         They are slower than every profile.
     """
-    fitting = [name for name, values in PROFILES.items() if values["rate_hz"] <= 1.01 * rate_hz]
+    fitting = [name for name in ("spikes", *RECORDED) if PROFILES[name]["rate_hz"] <= SLACK * rate_hz]
     if not fitting:
-        least = min(values["rate_hz"] for values in PROFILES.values())
+        least = PROFILES[RECORDED[-1]]["rate_hz"]
         raise UsageError(f"the recordings must have at least {least:g} samples a second (got {rate_hz:g})")
-    return max(fitting, key=lambda name: PROFILES[name]["rate_hz"])
+    return fitting[0]
 
 
 def settings_for(recordings: Recordings, seen: Survey, state: Path, seconds: float | None) -> dict[str, Any]:

@@ -11,15 +11,13 @@ from typing import Any
 from streamclust.core.clock import Clock
 from streamclust.core.errors import ModelError
 from streamclust.core.specs import Config
-from streamclust.model.methods.baseline import fit_baseline
 from streamclust.signal.groups import Grouping
-from streamclust.signal.spectra import shape
 from streamclust.signal.windows import Windows
 from streamclust.store.models import ModelStore
 from streamclust.store.results import Results
 from streamclust.store.state import StateDir
 from streamclust.stream.archive import ArchiveSource
-from streamclust.stream.live import Fit, Live
+from streamclust.stream.live import Live
 from streamclust.stream.loop import Loop
 from streamclust.stream.ports import Sink, Source
 from streamclust.stream.sds import SdsArchive
@@ -27,6 +25,7 @@ from streamclust.stream.sinks.jsonl import JsonlSink
 from streamclust.stream.sinks.parquet import ParquetSink
 from streamclust.stream.sinks.sqlite import SqliteSink
 from streamclust.stream.sinks.stdout import StdoutSink
+from streamclust.train.first import first_fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +56,6 @@ SINKS: Mapping[str, Callable[[Any, Parts], Sink]] = MappingProxyType(
 )
 """`sinks[].type` -> how it is made."""
 
-METHODS: Mapping[str, Fit] = MappingProxyType({"baseline": fit_baseline})
-"""`model.method` -> its first fit."""
-
 
 def loop(config: Config, parts: Parts) -> Loop:
     """Make the loop of a daemon with all that it needs.
@@ -71,8 +67,7 @@ def loop(config: Config, parts: Parts) -> Loop:
     ModelError
         The stored model belongs to another profile.
     """
-    shape(config.profile)  # a profile without a frequency bin stops the start
-    live = Live(parts.models, METHODS[config.model.method], config.profile, config.model)
+    live = Live(parts.models, first_fit, config.profile, config.model)
     channels = Grouping(config.windows).channels
     if live.channels not in {None, channels}:
         msg = (

@@ -15,6 +15,7 @@ import pytest
 from streamclust import __version__, cli
 from streamclust.core.errors import DurabilityError, Reason, SourceUnavailable, StateLocked, UsageError
 from streamclust.core.types import Reject
+from streamclust.store import shelf
 from streamclust.store.models import ModelStore
 from streamclust.store.results import DATABASE, Results
 
@@ -29,9 +30,15 @@ COMMANDS = [
     ["config", "show"],
     ["config", "schema"],
     ["doctor"],
+    ["fit"],
+    ["assign"],
+    ["evaluate"],
+    ["pretrain"],
+    ["bench"],
     ["models"],
     ["models", "list"],
     ["models", "show"],
+    ["models", "import"],
     ["quarantine"],
     ["quarantine", "list"],
 ]
@@ -212,7 +219,7 @@ def test_models_are_listed_and_a_damaged_one_is_named(state, capsys):
         (3, "damaged", 0),
     ]
     assert cli.main(["models", "list", "-c", str(DEFAULT)]) == 0
-    assert "current  seismic/1  2" in capsys.readouterr().out
+    assert "current  -       seismic/1  2" in capsys.readouterr().out
 
 
 def test_one_model_is_shown_and_one_that_is_not_there_fails(state, capsys):
@@ -223,6 +230,26 @@ def test_one_model_is_shown_and_one_that_is_not_there_fails(state, capsys):
     assert "profile" in capsys.readouterr().out
     assert cli.main(["models", "show", "2", "-c", str(DEFAULT)]) == 1
     assert "model 2" in capsys.readouterr().err
+
+
+def test_import_hands_over_its_arguments_and_says_what_the_daemon_starts_with(state, monkeypatch, capsys):
+    seen = []
+
+    def adopt(where, config, *, activate):
+        seen.append((where, config.state.dir, activate))
+        return shelf.Adopted(3, 2)
+
+    monkeypatch.setattr(shelf, "adopt", adopt)
+    assert cli.main(["models", "import", "m", "-c", str(DEFAULT)]) == 0
+    assert capsys.readouterr().out == "m is version 3 now; the daemon starts with version 2\n"
+    assert cli.main(["models", "import", "m", "-c", str(DEFAULT), "--activate", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"version": 3, "runs_with": 2}
+    assert seen == [(Path("m"), str(state), False), (Path("m"), str(state), True)]
+
+
+def test_importing_what_is_no_model_is_wrong_usage(state, tmp_path, capsys):
+    assert cli.main(["models", "import", str(tmp_path / "none"), "-c", str(DEFAULT)]) == 2
+    assert "MODEL_DIR: must be a directory" in capsys.readouterr().err
 
 
 def test_the_quarantine_is_listed_with_control_characters_escaped(state, capsys):

@@ -160,6 +160,22 @@ state: {dir: 12}
         (f"{FILES}profile: {{band_hz: [9, 1]}}", "profile.band_hz", "0 < low < high < 50"),
         (f"{FILES}profile: {{window_seconds: 0.1, hop_seconds: 0.1}}", "profile", "at least 32 samples, is 10"),
         (f"{FILES}profile: {{stft: {{hop: 200}}}}", "profile.stft.hop", "at most stft.nfft (128)"),
+        (
+            f"{FILES}profile: {{stft: {{nfft: 8192}}}}",
+            "profile.stft.nfft",
+            "at most the window's 4096 samples (got 8192",
+        ),
+        (f"{FILES}profile: {{stft: {{fmin_hz: 51}}}}", "profile.stft.fmin_hz", "must leave a frequency bin"),
+        (f"{FILES}profile: {{stft: {{fmin_hz: 1, fmax_hz: 1.1}}}}", "profile.stft.fmax_hz", "a multiple of 0.78125 Hz"),
+        ("source: {type: sds, root: a, start: 2026}", "source.start", 'put it in quotes: "2026"'),
+        ("source: {type: sds, root: a, start: yesterday}", "source.start", '00Z or now (got "yesterday" at'),
+        ("source: {type: sds, root: a, end: now}", "source.end", "must be an ISO 8601 time in UTC"),
+        ("source: {type: sds, root: a, end: 2026-13-01}", "source.end", "must be an ISO 8601 time in UTC"),
+        (
+            "source: {type: sds, root: a, start: '2026-01-02', end: 2026-01-02T01:00:00+01:00}",
+            "source.end",
+            "must be after source.start, 2026-01-02",
+        ),
         (f"{FILES}loop: {{max_delay: .inf}}", "loop.max_delay", "a number of seconds from 0 to 60"),
         (f"{FILES}model: {{seed: {'9' * 5000}}}", "model.seed", "a whole number"),
         (f"{FILES}windows: {{group_by: chanel}}", "windows.group_by", "did you mean channel?"),
@@ -196,6 +212,15 @@ def test_text_that_is_no_configuration_is_one_problem_with_line_and_column(write
     found = problems(path)
     assert list(found) == [f"{path}{place}"]
     assert says in found[f"{path}{place}"]
+
+
+def test_a_span_of_utc_times_is_accepted_with_and_without_zone(write):
+    path = write("source: {type: sds, root: a, start: 2026-01-02, end: 2026-01-02T02:00:00.5+01:00}")
+    source = config.load(path, {}).config.source
+    start_ns = 1_767_312_000_000_000_000
+    assert source.span_ns == (start_ns, start_ns + 3_600_500_000_000)
+    now = config.load(write("source: {type: sds, root: a, start: now}"), {}).config.source
+    assert now.span_ns == (None, None)
 
 
 def test_a_key_set_twice_is_a_problem_beside_the_others(write):

@@ -14,6 +14,7 @@ CODE = sorted(path for folder in ("streamclust", "tests", "benchmarks") for path
 TESTED_ELSEWHERE = {
     "core/clock.py": "every test that takes a clock",
     "core/errors.py": "every test of an error",
+    "core/profile_spec.py": "tests/test_config.py",
     "core/profiles.py": "tests/test_config.py",
     "core/reports.py": "tests/serve/test_metrics.py",
     "core/specs.py": "tests/test_config.py",

@@ -44,3 +44,33 @@ def test_a_command_about_settings_or_models_imports_nothing_heavy(command, tmp_p
 def test_help_imports_nothing_heavy():
     code = "from streamclust.cli import main\ntry: main(['run', '--help'])\nexcept SystemExit: pass"
     assert imported_by(code) & (HEAVY | {"pydantic", "yaml"}) == set()
+
+
+def modules_after(code: str) -> set[str]:
+    program = f"import sys, json\n{code}\nsys.stderr.write(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+SLOW = {"torch", "sklearn", "onnx", "umap", "pyarrow", "obspy", "scipy.signal", "scipy.stats", "matplotlib"}
+FIRST_FIT = """
+import numpy as np
+from streamclust.core.specs import ProfileSpec
+from streamclust.train.fit import FitOptions, TrainingData, fit
+profile = ProfileSpec(window_seconds=0.64, hop_seconds=0.64, encoder={encoder!r}, stft={{"nfft": 16, "hop": 4}})
+x = np.random.default_rng(0).normal(size=(80, 1, 9, 13)).astype(np.float32)
+x[::2, :, 3] += 9
+at = np.arange(80) * 10**9
+fit(TrainingData(profile, x, ["a"] * 80, at, at + 10**8, at * 1.0, at * 1.0), FitOptions("auto", {method!r}))
+"""
+
+
+def test_the_daemon_starts_without_what_only_training_encoders_and_odd_files_need():
+    assert modules_after("import streamclust.daemon") & (SLOW | {"onnxruntime", "scipy.optimize"}) == set()
+
+
+@pytest.mark.parametrize("method", ["gmm", "kmeans"])
+def test_the_first_fit_imports_nothing_that_trains_networks(method):
+    found = modules_after(FIRST_FIT.format(method=method, encoder="none"))
+    assert found & (SLOW | {"onnxruntime"}) == set()
+    assert "onnxruntime" in modules_after(FIRST_FIT.format(method=method, encoder="seismic"))

@@ -16,6 +16,8 @@
      + ModelError             a model cannot be used          keep the live model            -
          + ProfileMismatch    made for another profile
          + CorruptModel       hash, shape or schema is wrong
+         + FitFailed          a fit broke its guards          keep the live model            1
+         + MissingExtra       a package is not installed      say which to install           1
 
 A message says where, what would be right, and what came.
 """
@@ -125,3 +127,14 @@ class ProfileMismatch(ModelError):
 
 class CorruptModel(ModelError):
     """The model's files do not agree with their own hash, shapes or schema."""
+
+
+class FitFailed(ModelError):
+    """A fit collapsed or broke another guard; what it made must not be used."""
+
+
+class MissingExtra(ModelError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra [{extra}]: pip install 'streamclust[{extra}]'")

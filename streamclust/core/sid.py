@@ -9,10 +9,10 @@ from streamclust.core.errors import BadRecord, Reason
 PREFIX = "FDSN:"
 _CODE = r"[A-Za-z0-9-]{0,8}"
 _FDSN = re.compile(
-    rf"^FDSN:({_CODE})_({_CODE})_({_CODE})_([A-Za-z0-9]{{0,8}})_([A-Za-z0-9]{{0,8}})_([A-Za-z0-9]{{0,8}})$"
+    rf"^FDSN:({_CODE})_({_CODE})_({_CODE})_([A-Za-z0-9]{{0,8}})_([A-Za-z0-9]{{0,8}})_([A-Za-z0-9]{{0,8}})\Z"
 )
-_NSLC = re.compile(rf"^({_CODE})\.({_CODE})\.({_CODE}| *)\.([A-Za-z0-9]{{1,8}})$")
-_FREE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,63}$")
+_NSLC = re.compile(rf"^({_CODE})\.({_CODE})\.({_CODE}| *)\.([A-Za-z0-9]{{1,8}})\Z")
+_FREE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,63}\Z")
 _EMPTY_LOCATION = {"", "--", "  ", " "}
 
 

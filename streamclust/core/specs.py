@@ -2,117 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Seconds = Annotated[float, Field(allow_inf_nan=False, json_schema_extra={"x-unit": "seconds"})]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+from streamclust.core.errors import BadRecord
+from streamclust.core.profile_spec import Name, ProfileSpec, Seconds, Spec, StftSpec
+from streamclust.core.sid import normalise
+from streamclust.core.times import time_ns
 
-
-class Spec(BaseModel):
-    """Base of all settings: strict types, frozen, an unknown key is an error."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class StftSpec(Spec):
-    """How a window becomes a spectrogram."""
-
-    nfft: int = Field(128, ge=8, le=65536)
-    """Samples per segment and length of the transform, at the processing rate."""
-    hop: int = Field(64, ge=1)
-    """Samples from one segment's start to the next one's."""
-    taper: Literal["hann", "hamming", "blackman", "boxcar"] = "hann"
-    """Window function of each segment."""
-    fmin_hz: float = Field(0.0, ge=0)
-    """Lowest frequency bin kept, Hz."""
-    fmax_hz: float | None = Field(None, gt=0)
-    """Highest frequency bin kept, Hz; null is the Nyquist frequency."""
-    floor_db: float = Field(-60.0, ge=-400, le=200)
-    """Power below this, in dB re (unit of the samples)^2/Hz, is set to it before the logarithm is used."""
-
-    @model_validator(mode="after")
-    def _hop_within_segment(self) -> Self:
-        if self.hop > self.nfft:
-            msg = f"stft.hop must be at most stft.nfft ({self.nfft}), or samples between segments are never seen"
-            raise ValueError(msg)
-        return self
-
-
-class ProfileSpec(Spec):
-    """What makes spectrograms comparable. A model belongs to one profile and carries its hash."""
-
-    name: Name = "seismic"
-    """A built-in profile (its values are then the defaults here), or a new name of your own."""
-    version: int = Field(1, ge=1)
-    """Raise it when you change a profile that models were made with."""
-    rate_hz: float = Field(100.0, gt=0, le=1e6, allow_inf_nan=False)
-    """Processing rate; other sampling rates are resampled to it (polyphase), never up by more than 1 %."""
-    window_seconds: float = Field(40.96, gt=0, le=3600, allow_inf_nan=False)
-    """Length of a window."""
-    hop_seconds: float = Field(20.48, gt=0, le=3600, allow_inf_nan=False)
-    """From one window's start to the next one's, on a grid that begins in 1970. At most window_seconds."""
-    detrend: Literal["mean", "linear"] = "linear"
-    """What is removed from each window, in float64."""
-    taper_fraction: float = Field(0.05, ge=0, le=0.5)
-    """Part of the window that is tapered at each end (cosine)."""
-    band_hz: tuple[float, float] | None = Field(None, strict=False)
-    """FIR band-pass corner frequencies; null is no filter. Its margin on each side is 2 periods of the low corner."""
-    stft: StftSpec = Field(default_factory=StftSpec)
-    """The transform."""
-    normalise: Literal["window", "noise"] = "noise"
-    """`window`: each window by its own mean and spread. `noise`: against the stream's noise profile, which is part
-    of the model (median and robust spread per frequency bin)."""
-    clip: float = Field(10.0, gt=0, le=1000)
-    """Normalised log power is clipped to +- this."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.hop_seconds > self.window_seconds:
-            msg = f"profile.hop_seconds must be at most profile.window_seconds ({self.window_seconds})"
-            raise ValueError(msg)
-        if self.hop_seconds * self.rate_hz < 1:
-            msg = f"profile.hop_seconds must be at least one sample ({1 / self.rate_hz:g})"
-            raise ValueError(msg)
-        if self.samples < 32:
-            msg = f"profile.window_seconds x profile.rate_hz must be at least 32 samples, is {self.samples}"
-            raise ValueError(msg)
-        if self.stft.nfft > self.samples:
-            msg = f"profile.stft.nfft must be at most the window's {self.samples} samples"
-            raise ValueError(msg)
-        if self.band_hz is not None and not 0 < self.band_hz[0] < self.band_hz[1] < self.rate_hz / 2:
-            msg = f"profile.band_hz must be 0 < low < high < {self.rate_hz / 2:g} (half of rate_hz)"
-            raise ValueError(msg)
-        return self
-
-    @property
-    def samples(self) -> int:
-        """Samples of a window at the processing rate."""
-        return round(self.window_seconds * self.rate_hz)
-
-    @property
-    def window_ns(self) -> int:
-        """Length of a window, ns."""
-        return round(self.window_seconds * 1e9)
-
-    @property
-    def hop_ns(self) -> int:
-        """Step of the grid, ns."""
-        return round(self.hop_seconds * 1e9)
-
-    @property
-    def label(self) -> str:
-        """As events carry it: ``seismic/1``."""
-        return f"{self.name}/{self.version}"
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over every value; two profiles with the same digest make the same spectrograms."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+__all__ = ["Name", "ProfileSpec", "Seconds", "Spec", "StftSpec"]
+"""Passed on from `core.profile_spec`: every setting can be had from here."""
 
 
 class TriggerSpec(Spec):
@@ -172,11 +72,24 @@ class WindowsSpec(Spec):
     """Records that start further in the future than this are quarantined."""
 
     @model_validator(mode="after")
-    def _groups_of_one_size(self) -> Self:
-        sizes = {len(streams) for streams in self.group_by.values()} if isinstance(self.group_by, dict) else {1}
+    def _groups_of_one_size_without_common_streams(self) -> Self:
+        if not isinstance(self.group_by, dict):
+            return self
+        sizes = {len(streams) for streams in self.group_by.values()}
         if len(sizes) != 1 or 0 in sizes:
             msg = "windows.group_by must list equally many streams in every group: one model sees them all"
             raise ValueError(msg)
+        seen: dict[str, str] = {}
+        for group, stream in [(group, stream) for group, streams in self.group_by.items() for stream in streams]:
+            try:
+                sid = normalise(stream)
+            except BadRecord as error:
+                msg = f"windows.group_by.{group} lists {stream!r}: {error.detail}"
+                raise ValueError(msg) from error
+            if sid in seen:
+                msg = f"windows.group_by lists {stream!r} in group {seen[sid]!r} and again in {group!r}: one place each"
+                raise ValueError(msg)
+            seen[sid] = group
         return self
 
 
@@ -189,7 +102,7 @@ class FilesSource(Spec):
     format: str | None = None
     """Force a format: mseed, npz, or a name that obspy knows (SAC, WAV, GSE2, ...); null chooses by extension and magic."""
     speed: Annotated[float, Field(gt=0)] | Literal["max"] = "max"
-    """Replay at this multiple of real time, or as fast as possible."""
+    """Replay at this multiple of real time, or as fast as possible. A gap of more than 60 s is not waited for."""
 
 
 class SdsSource(Spec):
@@ -209,7 +122,27 @@ class SdsSource(Spec):
     poll_interval: Seconds = Field(1.0, gt=0, le=3600)
     """Seconds between looks at the archive when there is nothing new."""
     speed: Annotated[float, Field(gt=0)] | Literal["max"] = "max"
-    """Replay at this multiple of real time, or as fast as possible."""
+    """Replay at this multiple of real time, or as fast as possible. A gap of more than 60 s is not waited for."""
+
+    @model_validator(mode="after")
+    def _span_is_a_span(self) -> Self:
+        for key, text in (("start", self.start), ("end", self.end)):
+            try:
+                time_ns(None if key == "start" and text == "now" else text)
+            except ValueError:
+                now = " or now" if key == "start" else ""
+                msg = f"source.{key} must be an ISO 8601 time in UTC, as 2026-01-31T12:00:00Z{now}"
+                raise ValueError(msg) from None
+        start_ns, end_ns = self.span_ns
+        if start_ns is not None and end_ns is not None and end_ns <= start_ns:
+            msg = f"source.end must be after source.start, {self.start}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def span_ns(self) -> tuple[int | None, int | None]:
+        """Start and end, ns since 1970 UTC; None is no bound, or `now`."""
+        return time_ns(None if self.start == "now" else self.start), time_ns(self.end)
 
 
 SourceSpec = Annotated[FilesSource | SdsSource, Field(discriminator="type")]
@@ -277,11 +210,12 @@ class LoopSpec(Spec):
 class ModelSpec(Spec):
     """Which clustering, and when the first one is fitted."""
 
-    method: Literal["baseline"] = "baseline"
-    """`baseline`: PCA of the spectrogram and k-means."""
-    clusters: int = Field(8, ge=2, le=1000)
-    """Number of clusters of the first fit."""
-    dimensions: int = Field(16, ge=1, le=1024)
+    method: Literal["gmm", "kmeans"] = "gmm"
+    """Of the first fit, which the daemon makes itself: `gmm` (Student-t mixture with a covariance each) or `kmeans`.
+    `streamclust fit` knows more; `streamclust models import` takes over what it made."""
+    clusters: Annotated[int, Field(ge=2, le=1000)] | Literal["auto"] = "auto"
+    """Number of clusters of the first fit; `auto` takes the number with the least BIC."""
+    dimensions: int = Field(16, ge=1, le=64)
     """Size of the embedding."""
     min_windows: int = Field(256, ge=2)
     """Usable windows that the first fit waits for; they are assigned afterwards."""

@@ -4,42 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from streamclust.core.errors import CorruptModel, ProfileMismatch
 from streamclust.core.specs import ProfileSpec
 from streamclust.core.types import F32
+from streamclust.model.assigner import Assigner, Head, Layer, Mixture
+from streamclust.model.encoder import EncoderWeights, Kind
+from streamclust.model.features import ENCODER, WAVEFORM_ENCODER, Block
+from streamclust.model.novelty import Tails
 
-FORMAT = 1
+FORMAT = 2
 TENSORS = "model.safetensors"
 MANIFEST = "model.json"
-_ARRAYS = (
-    "components",
-    "mean",
-    "centroids",
-    "noise_median",
-    "noise_spread",
-    "fallback_median",
-    "fallback_spread",
-    "calibration",
-)
+_NOISE = ("noise_median", "noise_spread", "fallback_median", "fallback_spread")
+KIND_OF = {ENCODER: "spectrogram", WAVEFORM_ENCODER: "waveform"}
+"""Block -> the kind of encoder that makes it."""
 _KEYS = {
     "format": int,
-    "kind": str,
-    "profile": str,
-    "profile_digest": str,
+    "method": str,
+    "profile": dict,
     "shape": list,
     "clusters": list,
     "noise_streams": list,
-    "scale": float,
-    "energy_weight": float,
+    "blocks": list,
+    "encoders": list,
+    "layers": int,
+    "dof": float,
+    "exponent": float,
+    "temperature": float,
     "tensors_sha256": str,
+    "table": list,
     "card": dict,
 }
 
@@ -48,8 +50,7 @@ _KEYS = {
 class Bundle:
     """One model's content; its version is the store's business. All arrays float32, finite, read-only.
 
-    Alphabet: C channels, F bins, T segments, D dimensions, K clusters, S streams, Q quantiles;
-    P = C * F * T + 1 features: the normalised spectrogram, then the weighted log energy.
+    Alphabet: C channels, F bins, T segments, K clusters, S streams.
 
     Raises
     ------
@@ -57,47 +58,42 @@ class Bundle:
         A shape, type or range is wrong.
     """
 
-    profile: str
-    """Label of the profile, as ``seismic/1``."""
-    profile_digest: str
-    """`ProfileSpec.digest` of the profile that it was made with."""
+    method: str
+    """The clustering method that made it."""
+    profile: ProfileSpec
+    """The profile that it was made with, and the only one that it can be used with."""
     shape: tuple[int, int, int]
     """(C, F, T) of one window's spectrogram."""
-    components: F32
-    """Shape (D, P), orthonormal rows: features to embedding."""
-    mean: F32
-    """Shape (P,): subtracted from the features first."""
-    energy_weight: float
-    """Factor of the log energy as a feature; 0 leaves it out."""
-    centroids: F32
-    """Shape (K, D)."""
     clusters: tuple[str, ...]
-    """K lasting ids, in the order of the centroids."""
-    scale: float
-    """Standard deviation, per dimension of the embedding, of training windows around their centroid, > 0."""
+    """K lasting ids, in the order of the mixture's kernels."""
     noise_streams: tuple[str, ...]
     """S streams that have a noise profile of their own."""
     noise_median: F32
-    """Shape (S, F): log power."""
+    """Shape (S, C, F): log power."""
     noise_spread: F32
-    """Shape (S, F), > 0."""
+    """Shape (S, C, F), > 0."""
     fallback_median: F32
-    """Shape (F,): for any other stream."""
+    """Shape (C, F): for any other stream."""
     fallback_spread: F32
-    """Shape (F,), > 0."""
-    calibration: F32
-    """Shape (Q,), ascending: evenly spaced quantiles of the distances, in feature space, of training
-    windows to their centroid."""
+    """Shape (C, F), > 0."""
+    blocks: tuple[Block, ...]
+    """The parts of the features, in order."""
+    encoders: tuple[EncoderWeights, ...]
+    """The pretrained encoders that blocks want, whole, each of its own kind."""
+    assigner: Assigner
+    """Features to memberships."""
+    tails: Tails
+    """Calibration of novelty."""
+    table: tuple[Mapping[str, Any], ...] = ()
+    """What people want to know of each cluster, in the order of `clusters`; JSON values."""
     card: Mapping[str, Any] = field(default_factory=dict)
-    """What people want to know of it; JSON values."""
-    kind: str = "baseline"
-    """The method that made it."""
+    """What people want to know of the model; JSON values."""
 
     def __post_init__(self) -> None:
         """Check every shape and freeze the arrays."""
         _check(self)
-        for name in _ARRAYS:
-            getattr(self, name).flags.writeable = False
+        for array in self.arrays().values():
+            array.flags.writeable = False
 
     def require(self, profile: ProfileSpec) -> None:
         """Return when the model was made with `profile`.
@@ -107,31 +103,47 @@ class Bundle:
         ProfileMismatch
             It was made with another one.
         """
-        if profile.digest != self.profile_digest:
-            msg = (
+        if profile.digest != self.profile.digest:
+            own = self.profile
+            raise ProfileMismatch(
                 f"model: its profile must be {profile.label} ({profile.digest[:12]}) "
-                f"(got {self.profile}, {self.profile_digest[:12]})"
+                f"(got {own.label}, {own.digest[:12]}{_difference(own, profile)})"
             )
-            raise ProfileMismatch(msg)
 
     def to_bytes(self) -> Mapping[str, bytes]:
         """File name -> content; the manifest carries the hash of the tensors. Same model, same bytes."""
-        tensors = save({name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS})
+        tensors = save({name: np.ascontiguousarray(array) for name, array in self.arrays().items()})
         manifest = {
             "format": FORMAT,
-            "kind": self.kind,
-            "profile": self.profile,
-            "profile_digest": self.profile_digest,
+            "method": self.method,
+            "profile": self.profile.model_dump(mode="json"),
             "shape": list(self.shape),
             "clusters": list(self.clusters),
             "noise_streams": list(self.noise_streams),
-            "scale": self.scale,
-            "energy_weight": self.energy_weight,
+            "blocks": [{"name": b.name, "scale": b.scale, "residual": b.residual} for b in self.blocks],
+            "encoders": [{"name": e.name, "kind": e.kind, "architecture": dict(e.architecture)} for e in self.encoders],
+            "layers": len(self.assigner.head.layers),
+            "dof": self.assigner.mixture.dof,
+            "exponent": self.assigner.mixture.exponent,
+            "temperature": self.assigner.temperature,
             "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
+            "table": [dict(row) for row in self.table],
             "card": dict(self.card),
         }
         text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
         return {TENSORS: tensors, MANIFEST: text.encode() + b"\n"}
+
+    def arrays(self) -> dict[str, F32]:
+        """Every array by name, as safetensors holds them."""
+        arrays: dict[str, F32] = {name: getattr(self, name) for name in _NOISE}
+        arrays |= self.assigner.arrays()
+        for name in ("distance", "residual", "larger"):
+            arrays[f"tails.{name}"] = getattr(self.tails, name)
+        for at, block in enumerate(self.blocks):
+            arrays[f"block.{at}.mean"], arrays[f"block.{at}.components"] = block.mean, block.components
+        for encoder in self.encoders:
+            arrays |= {f"encoder.{encoder.kind}.{name}": array for name, array in encoder.tensors.items()}
+        return arrays
 
 
 def from_bytes(files: Mapping[str, bytes]) -> Bundle:
@@ -149,19 +161,49 @@ def from_bytes(files: Mapping[str, bytes]) -> Bundle:
     digest = hashlib.sha256(files[TENSORS]).hexdigest()
     if digest != manifest["tensors_sha256"]:
         _corrupt(TENSORS, f"sha256 {manifest['tensors_sha256'][:12]}", digest[:12])
-    arrays = _tensors(files[TENSORS])
-    return Bundle(
-        kind=manifest["kind"],
-        profile=manifest["profile"],
-        profile_digest=manifest["profile_digest"],
+    arrays = _Arrays(_tensors(files[TENSORS]))
+    try:
+        profile = ProfileSpec.model_validate_json(json.dumps(manifest["profile"]))
+    except ValidationError as error:
+        raise CorruptModel(f"{MANIFEST}: profile: must be a profile (got {error.error_count()} problems)") from error
+    bundle = Bundle(
+        method=manifest["method"],
+        profile=profile,
         shape=tuple(manifest["shape"]),
         clusters=tuple(manifest["clusters"]),
         noise_streams=tuple(manifest["noise_streams"]),
-        scale=manifest["scale"],
-        energy_weight=manifest["energy_weight"],
+        blocks=_blocks(manifest["blocks"], arrays),
+        encoders=tuple(_encoder(entry, arrays) for entry in manifest["encoders"]),
+        assigner=_assigner(manifest, arrays),
+        tails=Tails(*(arrays.take(f"tails.{name}") for name in ("distance", "residual", "larger"))),
+        table=tuple(manifest["table"]),
         card=manifest["card"],
-        **arrays,
+        **{name: arrays.take(name) for name in _NOISE},
     )
+    arrays.require_empty()
+    return bundle
+
+
+class _Arrays:
+    """Tensors by name, each to be taken once."""
+
+    def __init__(self, arrays: dict[str, F32]) -> None:
+        self._arrays = arrays
+
+    def take(self, name: str) -> F32:
+        if name not in self._arrays:
+            _corrupt(TENSORS, f"to hold {name}", "none of that name")
+        array = self._arrays.pop(name)
+        if array.dtype != np.float32:
+            _corrupt(name, "float32", array.dtype)
+        return array
+
+    def with_prefix(self, prefix: str) -> dict[str, F32]:
+        return {name.removeprefix(prefix): self.take(name) for name in sorted(self._arrays) if name.startswith(prefix)}
+
+    def require_empty(self) -> None:
+        if self._arrays:
+            _corrupt(TENSORS, "no other tensor", min(self._arrays))
 
 
 def _corrupt(where: str, expected: str, got: object) -> NoReturn:
@@ -182,7 +224,9 @@ def _manifest(content: bytes) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         _corrupt(MANIFEST, "an object", type(manifest).__name__)
     if manifest.get("format") != FORMAT:
-        _corrupt(f"{MANIFEST}: format", str(FORMAT), manifest.get("format"))
+        found = manifest.get("format")
+        age = "" if type(found) is not int else ", of a newer version" if found > FORMAT else ", of an older version"
+        _corrupt(f"{MANIFEST}: format", f"{FORMAT}", f"{found}{age}")
     for key, kind in _KEYS.items():
         if type(manifest.get(key)) is not kind:
             _corrupt(f"{MANIFEST}: {key}", kind.__name__, type(manifest.get(key)).__name__)
@@ -191,58 +235,91 @@ def _manifest(content: bytes) -> dict[str, Any]:
 
 def _tensors(content: bytes) -> dict[str, F32]:
     try:
-        arrays = load(content)
+        return dict(load(content))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         msg = f"{TENSORS}: must be safetensors (got {str(error)[:80]})"
         raise CorruptModel(msg) from error
-    if set(arrays) != set(_ARRAYS):
-        _corrupt(TENSORS, ", ".join(_ARRAYS), sorted(arrays))
-    return dict(arrays)
+
+
+def _blocks(listed: Sequence[Any], arrays: _Arrays) -> tuple[Block, ...]:
+    blocks = []
+    for at, entry in enumerate(listed):
+        if not isinstance(entry, dict) or set(entry) != {"name", "scale", "residual"}:
+            _corrupt(f"{MANIFEST}: blocks[{at}]", "name, scale and residual", entry)
+        if type(entry["name"]) is not str or type(entry["scale"]) is not float or type(entry["residual"]) is not float:
+            _corrupt(f"{MANIFEST}: blocks[{at}]", "a text and two numbers", entry)
+        mean, components = arrays.take(f"block.{at}.mean"), arrays.take(f"block.{at}.components")
+        blocks.append(Block(entry["name"], mean, components, entry["scale"], entry["residual"]))
+    return tuple(blocks)
+
+
+def _encoder(entry: Any, arrays: _Arrays) -> EncoderWeights:
+    if not isinstance(entry, dict) or set(entry) != {"name", "kind", "architecture"}:
+        _corrupt(f"{MANIFEST}: encoders", "name, kind and architecture of each", entry)
+    if type(entry["name"]) is not str or type(entry["kind"]) is not str or type(entry["architecture"]) is not dict:
+        _corrupt(f"{MANIFEST}: encoders", "two texts and an object of each", entry)
+    tensors = arrays.with_prefix(f"encoder.{entry['kind']}.")
+    return EncoderWeights(entry["name"], cast("Kind", entry["kind"]), entry["architecture"], tensors, {})
+
+
+def _assigner(manifest: Mapping[str, Any], arrays: _Arrays) -> Assigner:
+    layers = [
+        Layer(arrays.take(f"head.{at}.weight"), arrays.take(f"head.{at}.bias")) for at in range(manifest["layers"])
+    ]
+    means, whiten, log_weights = (arrays.take(f"mixture.{name}") for name in ("means", "whiten", "log_weights"))
+    mixture = Mixture(means, whiten, log_weights, manifest["dof"], manifest["exponent"])
+    return Assigner(Head(tuple(layers)), mixture, manifest["temperature"])
 
 
 def _check(bundle: Bundle) -> None:
-    _check_names(bundle)
+    for name in ("clusters", "noise_streams"):
+        ids = getattr(bundle, name)
+        if not all(isinstance(text, str) and 0 < len(text) <= 256 for text in ids) or len(set(ids)) != len(ids):
+            _corrupt(name, "distinct texts of 1 to 256 characters", ids)
+    if len(bundle.clusters) != bundle.assigner.mixture.clusters:
+        _corrupt("clusters", f"{bundle.assigner.mixture.clusters} ids, one a kernel", len(bundle.clusters))
     if len(bundle.shape) != 3 or not all(type(n) is int and n > 0 for n in bundle.shape):
         _corrupt("shape", "three positive whole numbers", bundle.shape)
-    channels, bins, segments = bundle.shape
-    features = channels * bins * segments + 1
-    dimensions = bundle.components.shape[0] if bundle.components.ndim == 2 else 0
-    streams, clusters = len(bundle.noise_streams), len(bundle.clusters)
-    quantiles = max(2, bundle.calibration.size)
-    shapes = {
-        "components": (max(1, dimensions), features),
-        "mean": (features,),
-        "centroids": (clusters, dimensions),
-        "noise_median": (streams, bins),
-        "noise_spread": (streams, bins),
-        "fallback_median": (bins,),
-        "fallback_spread": (bins,),
-        "calibration": (quantiles,),
-    }
-    for name, shape in shapes.items():
+    if len(bundle.table) not in (0, len(bundle.clusters)) or not all(isinstance(row, Mapping) for row in bundle.table):
+        _corrupt("table", f"{len(bundle.clusters)} objects", bundle.table)
+    kinds = [encoder.kind for encoder in bundle.encoders]
+    if len(set(kinds)) != len(kinds):
+        _corrupt("encoders", "one of each kind", kinds)
+    for name, array in bundle.arrays().items():
+        if array.dtype != np.float32:
+            _corrupt(name, "float32", array.dtype)
+    _check_noise(bundle)
+    _check_blocks(bundle)
+
+
+def _check_noise(bundle: Bundle) -> None:
+    channels, bins, _ = bundle.shape
+    streams = len(bundle.noise_streams)
+    shapes = ((streams, channels, bins), (streams, channels, bins), (channels, bins), (channels, bins))
+    for name, shape in zip(_NOISE, shapes, strict=True):
         array = getattr(bundle, name)
         if array.dtype != np.float32 or array.shape != shape:
             _corrupt(name, f"float32 of shape {shape}", f"{array.dtype} of shape {array.shape}")
         if not np.isfinite(array).all():
             _corrupt(name, "finite", "NaN or infinity")
-    _check_values(bundle)
-
-
-def _check_names(bundle: Bundle) -> None:
-    for name in ("clusters", "noise_streams"):
-        ids = getattr(bundle, name)
-        if not all(isinstance(text, str) and 0 < len(text) <= 256 for text in ids) or len(set(ids)) != len(ids):
-            _corrupt(name, "distinct texts of 1 to 256 characters", ids)
-    if not bundle.clusters:
-        _corrupt("clusters", "at least one id", "none")
-
-
-def _check_values(bundle: Bundle) -> None:
-    if not 0 < bundle.scale < float("inf"):
-        _corrupt("scale", "a finite number > 0", bundle.scale)
-    if not 0 <= bundle.energy_weight < float("inf"):
-        _corrupt("energy_weight", "a finite number >= 0", bundle.energy_weight)
     if not (bundle.noise_spread > 0).all() or not (bundle.fallback_spread > 0).all():
         _corrupt("noise_spread, fallback_spread", "> 0", "0 or less")
-    if bundle.calibration[0] < 0 or (np.diff(bundle.calibration) < 0).any():
-        _corrupt("calibration", "ascending from 0 or more", "another order")
+
+
+def _check_blocks(bundle: Bundle) -> None:
+    width = sum(len(block.components) for block in bundle.blocks)
+    if not bundle.blocks or width != bundle.assigner.head.inputs:
+        _corrupt("blocks", f"{bundle.assigner.head.inputs} features, as the head wants", width)
+    for block in bundle.blocks:
+        known = {"spectrogram": int(np.prod(bundle.shape)), "waveform": bundle.shape[0] * bundle.profile.samples}
+        wanted = (known | {"level": 1}).get(block.name, block.mean.size)
+        if block.mean.size != wanted:
+            _corrupt(f"block {block.name}", f"rows of {wanted} values", block.mean.size)
+        if block.name in KIND_OF and KIND_OF[block.name] not in {encoder.kind for encoder in bundle.encoders}:
+            _corrupt("encoders", f"of kind {KIND_OF[block.name]}, as a block wants it", "none")
+
+
+def _difference(own: ProfileSpec, other: ProfileSpec) -> str:
+    """Name the settings in which two profiles differ."""
+    mine, others = own.model_dump(), other.model_dump()
+    return "; they differ in " + ", ".join(sorted(name for name in mine if mine[name] != others[name]))

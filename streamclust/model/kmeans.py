@@ -25,37 +25,41 @@ def nearest(z: F64 | NDArray[np.float32], centroids: F64) -> tuple[NDArray[np.in
     return labels, d2
 
 
-def seeds(z: F64, k: int, rng: np.random.Generator) -> F64:
+def seeds(z: F64, k: int, rng: np.random.Generator, weights: F64 | None = None) -> F64:
     """k-means++ (Arthur, Vassilvitskii 2007): up to k rows of `z` (N, D) that are not alike.
 
-    Fewer than k come back when there are fewer distinct points.
+    Fewer than k come back when there are fewer distinct points. A row is drawn in proportion to its
+    weight (N,), all 1 when not given.
     """
     spread = float(np.sum(np.var(z, axis=0)))
-    chosen = [int(rng.integers(len(z)))]
+    share = np.ones(len(z)) if weights is None else weights
+    chosen = [int(rng.integers(len(z)) if weights is None else rng.choice(len(z), p=weights / weights.sum()))]
     d2 = np.sum(np.square(z - z[chosen[0]]), axis=1)
     while len(chosen) < k:
         d2[d2 <= _ALIKE * spread] = 0.0
-        total = float(d2.sum())
+        mass = d2 * share
+        total = float(mass.sum())
         if total <= 0.0:
             break
-        chosen.append(int(rng.choice(len(z), p=d2 / total)))
+        chosen.append(int(rng.choice(len(z), p=mass / total)))
         d2 = np.minimum(d2, np.sum(np.square(z - z[chosen[-1]]), axis=1))
     return z[chosen]
 
 
-def lloyd(z: F64, centroids: F64, max_iterations: int = 200) -> tuple[F64, float]:
+def lloyd(z: F64, centroids: F64, max_iterations: int = 200, weights: F64 | None = None) -> tuple[F64, float]:
     """Centroids at which no window changes its cluster, and their mean squared distance.
 
-    A cluster that loses its last member takes the window that is farthest from its centroid.
+    A cluster that loses its last member takes the window that is farthest from its centroid. Rows
+    count by their weights (N,), > 0, all 1 when not given.
     """
     labels, d2 = nearest(z, centroids)
     for _ in range(max_iterations):
-        centroids = _means(z, labels, d2, len(centroids))
+        centroids = _means(z, labels, d2, len(centroids), weights)
         before = labels
         labels, d2 = nearest(z, centroids)
         if np.array_equal(labels, before):
             break
-    return centroids, float(d2.mean())
+    return centroids, float(np.average(d2, weights=weights))
 
 
 def kmeans(z: F64, k: int, rng: np.random.Generator, restarts: int, max_rows: int = 4096) -> F64:
@@ -79,10 +83,11 @@ def kmeans(z: F64, k: int, rng: np.random.Generator, restarts: int, max_rows: in
     return lloyd(z, best)[0] if len(part) < len(z) else best
 
 
-def _means(z: F64, labels: NDArray[np.intp], d2: F64, k: int) -> F64:
-    counts = np.bincount(labels, minlength=k)
-    sums = np.stack([np.bincount(labels, weights=column, minlength=k) for column in z.T], axis=1)
-    means = sums / np.maximum(counts, 1)[:, None]
+def _means(z: F64, labels: NDArray[np.intp], d2: F64, k: int, weights: F64 | None) -> F64:
+    counts = np.bincount(labels, weights=weights, minlength=k)
+    columns = z.T if weights is None else z.T * weights
+    sums = np.stack([np.bincount(labels, weights=column, minlength=k) for column in columns], axis=1)
+    means = sums / np.where(counts > 0, counts, 1.0)[:, None]
     empty = np.flatnonzero(counts == 0)
     means[empty] = z[np.argsort(-d2, kind="stable")[: len(empty)]]
     return means

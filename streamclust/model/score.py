@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.core.errors import ModelError
+from streamclust.core.errors import CorruptModel, ModelError
 from streamclust.core.specs import ProfileSpec
-from streamclust.core.types import F32, F64
-from streamclust.model.bundle import Bundle
-from streamclust.model.dec import membership_of_distances, squared_distances
-from streamclust.signal.spectra import normalise
-
-CHUNK = 1024
-"""Windows that are normalised and projected together; bounds the memory, changes no result."""
-
-
-class Projected(NamedTuple):
-    """Windows in the embedding, and what the embedding leaves out."""
-
-    z: F64
-    """Shape (N, D)."""
-    residual2: F64
-    """Shape (N,): squared distance of the features to their projection, >= 0."""
+from streamclust.core.types import F32
+from streamclust.model.bundle import KIND_OF, Bundle
+from streamclust.model.encoder import Encoder, EncoderWeights
+from streamclust.model.features import WAVEFORM, WAVEFORM_ENCODER, FeatureMap, NoiseTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,62 +25,18 @@ class Scores:
     memberships: F32
     """Shape (N, K), rows sum to 1."""
     cluster: NDArray[np.intp]
-    """Shape (N,): row of the nearest centroid, into `Bundle.clusters`."""
+    """Shape (N,): row of the largest membership, into `Bundle.clusters`."""
     novelty: F32
-    """Shape (N,), 0 to 1: share of training windows that lay nearer to their centroid."""
+    """Shape (N,), 0 to 1: see `novelty.Tails`."""
     is_novel: NDArray[np.bool_]
     """Shape (N,)."""
 
 
-class NoiseTable:
-    """Noise profiles by stream, with a fallback for streams that have none."""
-
-    def __init__(
-        self, streams: Sequence[str], medians: F32, spreads: F32, fallback_median: F32, fallback_spread: F32
-    ) -> None:
-        self._rows = {stream: row for row, stream in enumerate(streams)}
-        self._medians = np.vstack([medians, fallback_median[None]])
-        self._spreads = np.vstack([spreads, fallback_spread[None]])
-
-    def of(self, streams: Sequence[str]) -> tuple[F32, F32]:
-        """Median and spread of each stream's noise, both (N, F)."""
-        rows = [self._rows.get(stream, -1) for stream in streams]
-        return self._medians[rows], self._spreads[rows]
-
-
-def features(logp: F32, profile: ProfileSpec, noise: tuple[F32, F32] | None, energy_weight: float) -> F32:
-    """Normalised spectrograms as rows, the weighted log energy last; shape (N, C * F * T + 1).
-
-    Parameters
-    ----------
-    logp
-        Log power, shape (N, C, F, T).
-    noise
-        Median and spread of each row's noise, both (N, F); None for ``normalise: window``.
-    """
-    x, energy = normalise(logp, profile, noise)
-    last = (energy * energy_weight if energy_weight else np.zeros_like(energy))[:, None]
-    return np.concatenate([x.reshape(len(x), -1), last], axis=1, dtype=np.float32)
-
-
-def project(rows: F32, mean: F32 | F64, components: F32 | F64) -> Projected:
-    """Features (N, P) into the embedding; a feature that is not finite counts as the training mean.
-
-    So a window with a missing component is placed by those that came. Sums are float64: a matrix
-    product in float32 depends on how many rows it has, and a replay has other batches.
-    """
-    centred = rows - np.asarray(mean, np.float64)
-    centred[~np.isfinite(centred)] = 0.0
-    z: F64 = centred @ np.asarray(components, np.float64).T
-    total = np.einsum("np,np->n", centred, centred)
-    kept = np.einsum("nd,nd->n", z, z)
-    return Projected(z, np.maximum(total - kept, 0.0))
-
-
-def tail(distance: F64, calibration: F32) -> F32:
-    """Share of training windows nearer than `distance` (N,) by their quantiles (Q,); 0 to 1."""
-    share = np.linspace(0.0, 1.0, calibration.size)
-    return np.interp(distance, calibration.astype(np.float64), share).astype(np.float32)
+def running(encoders: Sequence[EncoderWeights], shape: tuple[int, int, int], samples: int) -> Mapping[str, Encoder]:
+    """Start encoders for windows of `shape` (C, F, T) and `samples`; by the block that each makes."""
+    by_kind = {encoder.kind: encoder for encoder in encoders}
+    shapes = {"spectrogram": shape, "waveform": (shape[0], samples)}
+    return {block: Encoder(by_kind[kind], shapes[kind]) for block, kind in KIND_OF.items() if kind in by_kind}
 
 
 class Scorer:
@@ -108,15 +51,14 @@ class Scorer:
     ------
     ProfileMismatch
         The model was made with another profile.
+    CorruptModel
+        An encoder does not fit its block.
     """
 
     def __init__(self, bundle: Bundle, profile: ProfileSpec, novel_above: float) -> None:
         bundle.require(profile)
         self.bundle = bundle
-        self._profile = profile
         self._novel_above = novel_above
-        self._mean = bundle.mean.astype(np.float64)
-        self._components = bundle.components.astype(np.float64)
         table = NoiseTable(
             bundle.noise_streams,
             bundle.noise_median,
@@ -124,9 +66,15 @@ class Scorer:
             bundle.fallback_median,
             bundle.fallback_spread,
         )
-        self._noise = table if profile.normalise == "noise" else None
+        encoders = running(bundle.encoders, bundle.shape, profile.samples)
+        for block in bundle.blocks:
+            made = bundle.shape[0] * encoders[block.name].dimensions if block.name in encoders else block.mean.size
+            if block.mean.size != made:
+                raise CorruptModel(f"block {block.name}: rows must have {made} values (got {block.mean.size})")
+        noise = table if profile.normalise == "noise" else None
+        self._features = FeatureMap(profile, noise, encoders, bundle.blocks)
 
-    def score(self, logp: F32, streams: Sequence[str]) -> Scores:
+    def score(self, logp: F32, streams: Sequence[str], wave: F32 | None = None) -> Scores:
         """Score windows; a window's result does not depend on the others in the call.
 
         Parameters
@@ -135,11 +83,13 @@ class Scorer:
             Log power, shape (N, C, F, T); N may be 0. A missing component is NaN.
         streams
             N stream or group ids.
+        wave
+            Prepared waveforms, shape (N, C, samples), for profiles that embed them.
 
         Raises
         ------
         ModelError
-            The windows have another shape than the model's.
+            The windows have another shape than the model's, or the waveforms are missing.
         """
         if logp.shape[1:] != self.bundle.shape or len(streams) != len(logp):
             msg = (
@@ -147,29 +97,20 @@ class Scorer:
                 f"(got {len(logp)} of shape {logp.shape[1:]})"
             )
             raise ModelError(msg)
-        if len(logp) == 0:
-            return self._scores(Projected(np.empty((0, len(self.bundle.components))), np.empty(0)))
-        parts = [
-            self._project(logp[start : start + CHUNK], streams[start : start + CHUNK])
-            for start in range(0, len(logp), CHUNK)
-        ]
-        return self._scores(
-            Projected(np.concatenate([p.z for p in parts]), np.concatenate([p.residual2 for p in parts]))
-        )
+        self._check_wave(len(logp), wave)
+        assigner = self.bundle.assigner
+        features = self._features(logp, wave, streams)
+        z = assigner.embed(features.rows)
+        d2 = assigner.mixture.squared_distances(z)
+        memberships = assigner.memberships_of(d2).astype(np.float32)
+        cluster = memberships.argmax(axis=1)
+        distance = np.sqrt(d2[np.arange(len(d2)), cluster])
+        novelty = self.bundle.tails(distance, features.residual).astype(np.float32)
+        return Scores(z.astype(np.float32), memberships, cluster, novelty, novelty > self._novel_above)
 
-    def _project(self, logp: F32, streams: Sequence[str]) -> Projected:
-        noise = self._noise.of(streams) if self._noise else None
-        rows = features(logp, self._profile, noise, self.bundle.energy_weight)
-        return project(rows, self._mean, self._components)
-
-    def _scores(self, projected: Projected) -> Scores:
-        d2 = squared_distances(projected.z, self.bundle.centroids)
-        distance = np.sqrt(d2.min(axis=1) + projected.residual2)
-        novelty = tail(distance, self.bundle.calibration)
-        return Scores(
-            embeddings=projected.z.astype(np.float32),
-            memberships=membership_of_distances(d2 / self.bundle.scale**2).astype(np.float32),
-            cluster=d2.argmin(axis=1),
-            novelty=novelty,
-            is_novel=novelty > self._novel_above,
-        )
+    def _check_wave(self, count: int, wave: F32 | None) -> None:
+        """Raise ModelError when waveforms are wanted and are not there, or have another shape."""
+        wanted = (count, self.bundle.shape[0], self.bundle.profile.samples)
+        needed = any(block.name in (WAVEFORM, WAVEFORM_ENCODER) for block in self.bundle.blocks)
+        if needed and (wave is None or wave.shape != wanted):
+            raise ModelError(f"score: waveforms must be {wanted} (got {None if wave is None else wave.shape})")

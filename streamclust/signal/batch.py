@@ -26,6 +26,9 @@ class Batch:
     """Shape (N,), of the demeaned signal, in the unit of the samples."""
     rms: F64
     """Shape (N,)."""
+    wave: F32 | None = None
+    """Prepared waveforms, shape (N, C, profile.samples), NaN for missing components; None when the profile embeds
+    only the spectrogram."""
 
     def select(self, rows: Sequence[int]) -> Batch:
         """Return some of the windows, in the order given."""
@@ -36,7 +39,21 @@ class Batch:
             tuple(self.flags[row] for row in rows),
             self.peak[at],
             self.rms[at],
+            None if self.wave is None else self.wave[at],
         )
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Return several batches of one profile as one; there must be one at least."""
+    waves = [batch.wave for batch in batches if batch.wave is not None]
+    return Batch(
+        tuple(window for batch in batches for window in batch.windows),
+        np.concatenate([batch.logp for batch in batches]),
+        tuple(flag for batch in batches for flag in batch.flags),
+        np.concatenate([batch.peak for batch in batches]),
+        np.concatenate([batch.rms for batch in batches]),
+        np.concatenate(waves) if len(waves) == len(batches) else None,
+    )
 
 
 def transform(windows: Sequence[Window], profile: ProfileSpec) -> Batch:
@@ -48,6 +65,9 @@ def transform(windows: Sequence[Window], profile: ProfileSpec) -> Batch:
     bins, frames = spectra.shape(profile)
     channels = windows[0].samples.shape[0]
     logp = np.empty((len(windows), channels, bins, frames), np.float32)
+    wave = None
+    if profile.embed != "spectrogram":
+        wave = np.empty((len(windows), channels, profile.samples), np.float32)
     flags = [Flag.NONE] * len(windows)
     peak, rms = np.empty(len(windows)), np.empty(len(windows))
     kinds: dict[tuple[object, ...], list[int]] = {}
@@ -60,11 +80,15 @@ def transform(windows: Sequence[Window], profile: ProfileSpec) -> Batch:
             part = rows[first : first + size]
             samples = np.stack([windows[row].samples for row in part])
             own = samples[:, :, some.margin : samples.shape[2] - some.margin]
-            power = spectra.log_power(process.prepare(samples, profile, some.rate), profile)
+            prepared = process.prepare(samples, profile, some.rate)
+            power = spectra.log_power(prepared, profile)
             if np.issubdtype(own.dtype, np.floating):
-                power[np.isnan(own).all(axis=2)] = np.nan
+                missing = np.isnan(own).all(axis=2)
+                power[missing], prepared[missing] = np.nan, np.nan
             logp[part] = power
+            if wave is not None:
+                wave[part] = prepared
             found, peak[part], rms[part] = quality.assess(own)
             for row, flag in zip(part, found, strict=True):
                 flags[row] = (flag | windows[row].flags) if windows[row].flags else flag
-    return Batch(tuple(windows), logp, tuple(flags), peak, rms)
+    return Batch(tuple(windows), logp, tuple(flags), peak, rms, wave)

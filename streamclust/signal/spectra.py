@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, floor
 
 import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import as_strided
 
-from streamclust.core.errors import ConfigError, Problem
 from streamclust.core.specs import ProfileSpec, StftSpec
 from streamclust.core.types import F32, F64
 
@@ -47,18 +45,8 @@ class NoiseProfile:
 
 
 def shape(profile: ProfileSpec) -> tuple[int, int]:
-    """Frequency bins and time steps (F, T) of every spectrogram of this profile.
-
-    Raises
-    ------
-    ConfigError
-        No frequency bin lies between `fmin_hz` and `fmax_hz`.
-    """
-    first, last = _bins(profile)
-    if first >= last:
-        stft = profile.stft
-        expected = f"must leave a bin of {profile.rate_hz / stft.nfft:g} Hz between fmin_hz and fmax_hz"
-        raise ConfigError([Problem("profile.stft.fmin_hz", f"{stft.fmin_hz:g} to {stft.fmax_hz} Hz", expected)])
+    """Frequency bins and time steps (F, T) of every spectrogram of this profile."""
+    first, last = profile.bins
     return last - first, 1 + (profile.samples - profile.stft.nfft) // profile.stft.hop
 
 
@@ -82,8 +70,6 @@ def log_power(x: F32, profile: ProfileSpec) -> F32:
 
     Raises
     ------
-    ConfigError
-        No frequency bin is left.
     ValueError
         The windows have another length than the profile's.
     """
@@ -137,11 +123,12 @@ def normalise(logp: F32, profile: ProfileSpec, noise: tuple[F32, F32] | None) ->
     Parameters
     ----------
     logp
-        Shape (N, C, F, T), dB.
+        Shape (N, C, F, T), dB; NaN for missing components, which stay NaN and count for nothing.
     profile
         `normalise` and `clip`.
     noise
-        For `noise`: median and spread, each (N, F), row i for window i; not used for `window`.
+        For `noise`: median and spread, each (N, C, F), or (N, F) for all channels alike, row i for
+        window i; not used for `window`.
 
     Returns
     -------
@@ -160,32 +147,39 @@ def normalise(logp: F32, profile: ProfileSpec, noise: tuple[F32, F32] | None) ->
         if noise is None:
             msg = f"profile {profile.label} normalises by noise profiles, and none was given"
             raise ValueError(msg)
-        median, spread = (np.asarray(part, np.float32)[:, None, :, None] for part in noise)
+        median, spread = (_aligned(np.asarray(part, np.float32)) for part in noise)
         z = logp - median
         z /= spread
     else:
+        partial = np.isnan(energy)
+        energy[partial] = _known_mean(logp[partial])
         z = logp - energy[:, None, None, None]
         size = max(1, z[0].size) if len(z) else 1
-        spread = np.sqrt(np.einsum("ncft,ncft->n", z, z) / np.float32(size))
+        variance = np.einsum("ncft,ncft->n", z, z) / np.float32(size)
+        variance[partial] = _known_mean(np.square(z[partial]))
+        spread = np.sqrt(variance)
         z /= np.maximum(spread, np.float32(LEAST_SPREAD_DB))[:, None, None, None]
     np.clip(z, -profile.clip, profile.clip, out=z)
     return z, energy
 
 
-def _bins(profile: ProfileSpec) -> tuple[int, int]:
-    """First bin kept and the one after the last."""
-    stft, spacing = profile.stft, profile.rate_hz / profile.stft.nfft
-    last = stft.nfft // 2
-    if stft.fmax_hz is not None:
-        last = min(last, floor(stft.fmax_hz / spacing + 1e-9))
-    return ceil(stft.fmin_hz / spacing - 1e-9), last + 1
+def _known_mean(values: F32) -> F32:
+    """Mean (N,) of what is finite in (N, C, F, T): of the components that are not missing."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0).sum(axis=(1, 2, 3), dtype=np.float64)
+    return np.asarray(total / np.maximum(known.sum(axis=(1, 2, 3)), 1), np.float32)
+
+
+def _aligned(part: F32) -> F32:
+    """Noise values (N, F) or (N, C, F) -> (N, 1 or C, F, 1)."""
+    return part[:, None, :, None] if part.ndim == 2 else part[:, :, :, None]
 
 
 def _power(rows: F32, frames: F32, window: F32, profile: ProfileSpec, out: F32) -> None:
     """Rows (R, n) -> power density (R, F, T) in `out`, by way of `frames` (R, T, nfft)."""
     stride = (rows.strides[0], profile.stft.hop * rows.itemsize, rows.itemsize)
     np.multiply(as_strided(rows, frames.shape, stride, writeable=False), window, out=frames)
-    first, last = _bins(profile)
+    first, last = profile.bins
     parts = scipy.fft.rfft(frames).view(np.float32)  # real and imaginary parts side by side
     np.multiply(parts, parts, out=parts)  # contiguous: several times faster than on strided halves
     real, imag = parts[:, :, 2 * first : 2 * last : 2], parts[:, :, 2 * first + 1 : 2 * last : 2]

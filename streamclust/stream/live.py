@@ -9,11 +9,12 @@ import numpy as np
 
 from streamclust.core.errors import ModelError
 from streamclust.core.specs import ModelSpec, ProfileSpec
-from streamclust.core.types import F32, NO_CLUSTER, NO_TRAINING, Event, Positions, Window
+from streamclust.core.types import NO_CLUSTER, NO_TRAINING, Event, Positions
 from streamclust.model.bundle import Bundle, from_bytes
 from streamclust.model.score import Scorer
-from streamclust.signal.batch import Batch
+from streamclust.signal.batch import Batch, joined
 from streamclust.store.models import ModelStore
+from streamclust.stream.events import scored, unscored
 
 PENDING_MAX = 8
 """Without a model at most this many times `min_windows` are held back; then what there is must do."""
@@ -21,8 +22,8 @@ PENDING_MAX = 8
 WINDOWS_A_CLUSTER = 4
 """At the end of a bounded source a first fit needs at least this many usable windows for each cluster."""
 
-Fit = Callable[[F32, Sequence[str], ProfileSpec, ModelSpec, np.random.Generator], Bundle]
-"""A first fit: log power (N, C, F, T), N streams, settings -> Bundle."""
+Fit = Callable[[Batch, ProfileSpec, ModelSpec], Bundle]
+"""A first fit of windows that are fit for training; ModelError when they make no model."""
 
 
 class Active(NamedTuple):
@@ -86,10 +87,10 @@ class Live:
         A window whose flags forbid a cluster gets its event at once, without cluster and model.
         """
         if self._active is not None:
-            return self._events(batch, self._active, processed_at_ns)
+            return scored(batch, self._active.scorer, self._active.version, processed_at_ns)
         bad = [row for row, flags in enumerate(batch.flags) if flags & NO_CLUSTER]
         good = [row for row, flags in enumerate(batch.flags) if not flags & NO_CLUSTER]
-        events = [_event(batch, row, self._profile, processed_at_ns) for row in bad]
+        events = [unscored(batch, row, self._profile, processed_at_ns) for row in bad]
         for row in good:
             self._pending.append(batch.select([row]))
             self._usable += not batch.flags[row] & NO_TRAINING
@@ -101,10 +102,11 @@ class Live:
 
     def finish(self, processed_at_ns: int) -> list[Event]:
         """Fit with what there is, or give the events out without clusters: a bounded source has ended."""
-        if self._usable >= WINDOWS_A_CLUSTER * self._spec.clusters:
+        clusters = self._spec.clusters if isinstance(self._spec.clusters, int) else 2
+        if self._usable >= WINDOWS_A_CLUSTER * clusters:
             return self._first(processed_at_ns)
         waiting, self._pending, self._usable = self._pending, [], 0
-        return [_event(batch, 0, self._profile, processed_at_ns) for batch in waiting]
+        return [unscored(batch, 0, self._profile, processed_at_ns) for batch in waiting]
 
     def publish(self) -> None:
         """Make a model that was just fitted durable; comes before the events that name it.
@@ -125,62 +127,18 @@ class Live:
         """Fit, and assign all that was held back."""
         waiting, self._pending, self._usable = self._pending, [], 0
         train = [batch for batch in waiting if not batch.flags[0] & NO_TRAINING]
+        if not train:
+            return [unscored(batch, 0, self._profile, processed_at_ns) for batch in waiting]
         try:
-            logp = np.concatenate([batch.logp for batch in train]) if train else np.empty((0, 1, 1, 1), np.float32)
-            streams = [batch.windows[0].stream for batch in train]
-            rng = np.random.default_rng(self._spec.seed)  # noqa: TID251 — the owner of the seed
-            bundle = self._fit(logp, streams, self._profile, self._spec, rng)
+            bundle = self._fit(joined(train), self._profile, self._spec)
         except ModelError:
-            return [_event(batch, 0, self._profile, processed_at_ns) for batch in waiting]
+            return [unscored(batch, 0, self._profile, processed_at_ns) for batch in waiting]
         self._unpublished = bundle.to_bytes()
         version = max(self._store.versions(), default=0) + 1
         self._active = Active(version, Scorer(bundle, self._profile, self._spec.novel_above))
-        return [event for batch in waiting for event in self._events(batch, self._active, processed_at_ns)]
+        scorer = self._active.scorer
+        return [event for batch in waiting for event in scored(batch, scorer, version, processed_at_ns)]
 
     def _load(self, version: int) -> Active:
         bundle = from_bytes(self._store.load(version))
         return Active(version, Scorer(bundle, self._profile, self._spec.novel_above))
-
-    def _events(self, batch: Batch, active: Active, processed_at_ns: int) -> list[Event]:
-        good = [row for row, flags in enumerate(batch.flags) if not flags & NO_CLUSTER]
-        scores = active.scorer.score(batch.logp[good], [batch.windows[row].stream for row in good])
-        place = dict(zip(good, range(len(good)), strict=True))
-        clusters = active.scorer.bundle.clusters
-        events = []
-        for row in range(len(batch.windows)):
-            event = _event(batch, row, self._profile, processed_at_ns)
-            if (at := place.get(row)) is not None:
-                event = event._replace(
-                    model=active.version,
-                    cluster=clusters[int(scores.cluster[at])],
-                    memberships=dict(zip(clusters, scores.memberships[at].tolist(), strict=True)),
-                    novelty=float(scores.novelty[at]),
-                    is_novel=bool(scores.is_novel[at]),
-                )
-            events.append(event)
-        return events
-
-
-def _event(batch: Batch, row: int, profile: ProfileSpec, processed_at_ns: int) -> Event:
-    """Make the event of a window that has no cluster (yet)."""
-    window: Window = batch.windows[row]
-    peak, rms = float(batch.peak[row]), float(batch.rms[row])
-    return Event(
-        window_id=window.window_id,
-        stream=window.stream,
-        start_ns=window.start_ns,
-        end_ns=window.end_ns,
-        sampling_rate=float(window.rate),
-        profile=profile.label,
-        model=None,
-        cluster=None,
-        name=None,
-        memberships={},
-        novelty=None,
-        is_novel=False,
-        peak=peak if np.isfinite(peak) else None,
-        rms=rms if np.isfinite(rms) else None,
-        gap_fraction=window.gap_fraction,
-        flags=tuple(batch.flags[row].names()),
-        processed_at_ns=processed_at_ns,
-    )

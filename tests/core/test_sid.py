@@ -22,7 +22,20 @@ def test_codes_that_yaml_would_change_stay_codes():
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "FDSN:BW", "a b", "<img onerror=x>", "x" * 65, "ä", "../etc", "FDSN:A_B_C_D_E_F_G"]
+    "bad",
+    [
+        "",
+        "FDSN:BW",
+        "a b",
+        "<img onerror=x>",
+        "x" * 65,
+        "ä",
+        "../etc",
+        "FDSN:A_B_C_D_E_F_G",
+        "a\n",
+        f"{SID}\n",
+        "BW.RJOB..EHZ\n",
+    ],
 )
 def test_what_is_no_stream_id_is_refused_with_its_reason(bad):
     with pytest.raises(BadRecord) as error:

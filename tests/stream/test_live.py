@@ -7,13 +7,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from streamclust.core.errors import ProfileMismatch
+from streamclust.core.errors import FitFailed, ProfileMismatch
 from streamclust.core.specs import ModelSpec, ProfileSpec
 from streamclust.core.types import Flag, Window
-from streamclust.model.methods.baseline import fit_baseline
 from streamclust.signal.batch import Batch, transform
 from streamclust.store.models import ModelStore
-from streamclust.stream.live import PENDING_MAX, Live
+from streamclust.stream.live import PENDING_MAX, WINDOWS_A_CLUSTER, Live
+from streamclust.train.first import first_fit
 
 PROFILE = ProfileSpec(name="test", window_seconds=2.56, hop_seconds=1.28)
 SPEC = ModelSpec(min_windows=20, clusters=2, dimensions=3)
@@ -33,7 +33,7 @@ def batch(count: int, first: int = 0, flags: Flag = Flag.NONE) -> Batch:
 
 
 def live(tmp_path, profile: ProfileSpec = PROFILE) -> Live:
-    return Live(ModelStore(tmp_path / "models"), fit_baseline, profile, SPEC)
+    return Live(ModelStore(tmp_path / "models"), first_fit, profile, SPEC)
 
 
 def test_windows_wait_until_there_are_enough_and_then_all_get_their_cluster(tmp_path):
@@ -93,3 +93,52 @@ def test_windows_that_may_not_be_trained_on_wait_but_not_for_ever(tmp_path):
     assert len(events) == PENDING_MAX * SPEC.min_windows
     assert all(e.cluster is None for e in events), "nothing could be fitted"
     assert first.pending == 0
+
+
+def test_a_bounded_source_that_ends_early_is_fitted_with_what_there_is(tmp_path):
+    enough = WINDOWS_A_CLUSTER * 2
+    first, second = live(tmp_path / "a"), live(tmp_path / "b")
+
+    assert first.assign(batch(enough + 4), 0) == []
+    assert {e.cluster for e in first.finish(0)} == {"C1", "C2"}
+    assert second.assign(batch(enough - 1), 0) == []
+    assert [e.cluster for e in second.finish(0)] == [None] * (enough - 1)
+
+
+def test_a_number_of_clusters_that_nobody_gave_is_found(tmp_path):
+    spec = SPEC.model_copy(update={"clusters": "auto", "min_windows": 60})
+    found = Live(ModelStore(tmp_path / "models"), first_fit, PROFILE, spec).assign(batch(60), 0)
+
+    assert {e.cluster for e in found} == {"C1", "C2"}
+
+
+def test_windows_that_make_no_clusters_get_their_events_without_and_the_next_ones_are_tried(tmp_path):
+    def failing(batch, profile, spec):
+        raise FitFailed("collapse")
+
+    first = Live(ModelStore(tmp_path / "models"), failing, PROFILE, SPEC)
+    events = first.assign(batch(30), 0)
+
+    assert [e.cluster for e in events] == [None] * SPEC.min_windows
+    assert first.pending == 30 - SPEC.min_windows
+    first._fit = first_fit
+    again = first.assign(batch(30, 30), 0)
+    assert len(again) == 40
+    assert all(e.cluster for e in again)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_a_replay_in_other_batches_gives_the_same_clusters_and_memberships_within_1e_5(tmp_path, size):
+    first = live(tmp_path)
+    first.assign(batch(40), 0)
+    first.publish()
+    whole = live(tmp_path).assign(batch(100), 0)
+    again = live(tmp_path)
+    parts = [e for n in range(0, 100, size) for e in again.assign(batch(min(size, 100 - n), n), 0)]
+
+    assert [(e.window_id, e.cluster, e.is_novel) for e in parts] == [
+        (e.window_id, e.cluster, e.is_novel) for e in whole
+    ]
+    for one, other in zip(parts, whole, strict=True):
+        assert one.memberships == pytest.approx(other.memberships, abs=1e-5)
+        assert one.novelty == pytest.approx(other.novelty, abs=1e-4)

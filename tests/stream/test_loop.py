@@ -10,11 +10,11 @@ from streamclust.core.clock import ManualClock
 from streamclust.core.errors import SinkUnavailable
 from streamclust.core.specs import Config
 from streamclust.core.types import NS, Record
-from streamclust.model.methods.baseline import fit_baseline
 from streamclust.signal.windows import Windows
 from streamclust.store.models import ModelStore
 from streamclust.stream.live import Live
 from streamclust.stream.loop import Loop
+from streamclust.train.first import first_fit
 
 T0 = 1_600_000_000 * NS
 
@@ -46,7 +46,7 @@ def recordings(seconds: int = 240) -> list[Record]:
 
 def make(tmp_path, source, sinks, settings: Config | None = None, clock: ManualClock | None = None) -> Loop:
     settings = settings or config()
-    live = Live(ModelStore(tmp_path / "models"), fit_baseline, settings.profile, settings.model)
+    live = Live(ModelStore(tmp_path / "models"), first_fit, settings.profile, settings.model)
     windows = Windows(settings.profile, settings.windows)
     return Loop(settings, source, sinks, windows, live, clock or ManualClock())
 
@@ -73,6 +73,42 @@ def test_every_window_gets_one_event_with_a_cluster(reference):
     assert len(reference) == 2 * ((240 - 5.12) // 2.56 + 1)
     assert all(e.cluster and e.model == 1 for e in reference)
     assert all(abs(sum(e.memberships.values()) - 1) < 1e-5 for e in reference)
+
+
+def short_windows(count: int = 6) -> list[Record]:
+    samples = np.arange(300, dtype=np.int32)
+    return [Record("a", T0 + 5 * n * NS, 100.0, samples, "p", n) for n in range(count)]
+
+
+def test_an_end_without_any_window_is_reported_once_with_numbers(tmp_path):
+    loop = make(tmp_path, MemorySource(short_windows()), [MemorySink()])
+    reports = []
+    while not loop.ended:
+        reports.append(loop.turn())
+    reports.append(loop.drain())
+
+    (uncut,) = [report.uncut for report in reports if report.uncut]
+    assert (uncut.records, uncut.samples, uncut.segments) == (6, 1800, 6)
+    assert (uncut.longest_seconds, uncut.needed_seconds) == (3.0, 5.12)
+
+
+def test_an_end_without_any_window_is_reported_also_when_the_last_turn_fails(tmp_path):
+    sink = MemorySink()
+    loop = make(tmp_path, MemorySource(short_windows()), [sink])
+    sink.fail_flushes = 1
+    with pytest.raises(SinkUnavailable):
+        loop.turn()
+
+    assert loop.ended
+    assert loop.drain().uncut is not None
+    assert loop.drain().uncut is None
+
+
+def test_an_end_after_windows_is_not_reported(tmp_path):
+    loop = make(tmp_path, MemorySource(recordings()), [MemorySink()])
+    while not loop.ended:
+        assert loop.turn().uncut is None
+    assert loop.drain().uncut is None
 
 
 def test_windows_before_the_first_model_are_held_and_assigned_afterwards(tmp_path):
@@ -275,3 +311,24 @@ def test_the_report_counts_what_the_turn_did(tmp_path):
         assert report.streams == 2
         assert report.model == 1
         assert report.newest_ns == T0 + 240 * NS
+
+
+def test_no_position_lies_between_records_that_contradict_each_other(tmp_path):
+    records = [r._replace(offset=n) for n, r in enumerate(r for r in recordings(80) if r.stream == "a")]
+    other = records[5]._replace(start_ns=records[5].start_ns + 2 * NS, samples=-records[5].samples)
+    records = [r._replace(offset=n) for n, r in enumerate([*records[:6], other, *records[8:]])]
+    positions: list[int] = []
+    source = MemorySource(records)
+    remember = source.commit
+
+    def commit(given) -> None:
+        positions.append(given["p"])
+        remember(given)
+
+    source.commit = commit
+    run_to_end(make(tmp_path, MemorySource(recordings()), [MemorySink()]))  # leaves a model
+    settings = config(loop={"max_batch": 1, "max_records": 1})
+    run_to_end(make(tmp_path, source, [MemorySink()], settings))
+
+    assert 6 not in positions
+    assert {5, 7} <= set(positions)

@@ -54,8 +54,7 @@ class ParquetSink:
     """
 
     def __init__(self, spec: ParquetSpec, default_dir: Path, disk: Disk = REAL_DISK) -> None:
-        self._pa, self._pq = _pyarrow()
-        self._schema = _schema(self._pa)
+        self._pa, self._pq = pyarrow_modules()
         self._part_rows = spec.part_rows
         self._disk = disk
         self._dir = Path(spec.dir) if spec.dir is not None else default_dir
@@ -82,7 +81,7 @@ class ParquetSink:
         """
         while self._held:
             chunk = self._held[: self._part_rows]
-            self._write_part(self._pa.Table.from_pylist([_row(event) for event in chunk], schema=self._schema))
+            self._write_part(as_table(self._pa, chunk))
             del self._held[: len(chunk)]
         if len(self._small) > MAX_SMALL:
             try:
@@ -154,7 +153,14 @@ class ParquetSink:
         self._small -= gone
 
 
-def _pyarrow() -> tuple[ModuleType, ModuleType]:
+def pyarrow_modules() -> tuple[ModuleType, ModuleType]:
+    """Return ``pyarrow`` and ``pyarrow.parquet``.
+
+    Raises
+    ------
+    ConfigError
+        It is not installed.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -162,6 +168,11 @@ def _pyarrow() -> tuple[ModuleType, ModuleType]:
         problem = Problem("sinks.type", "parquet", "needs pyarrow: pip install 'streamclust[parquet]'")
         raise ConfigError([problem]) from error
     return pa, pq
+
+
+def as_table(pa: ModuleType, events: Sequence[Event]) -> Any:
+    """Return events as an Arrow table, one row each."""
+    return pa.Table.from_pylist([_row(event) for event in events], schema=_schema(pa))
 
 
 def _schema(pa: ModuleType) -> Any:

@@ -1,0 +1,138 @@
+"""What people do with stored models: list them, show one, and take over one that was made elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from streamclust.core.errors import CorruptModel, ModelError, UsageError
+from streamclust.core.specs import Config
+from streamclust.store.models import ModelStore
+
+MANIFEST = "model.json"
+TENSORS = "model.safetensors"
+
+
+class Adopted(NamedTuple):
+    """A model that was taken over."""
+
+    version: int
+    runs_with: int
+    """The version that a daemon starts with now."""
+
+
+def rows(store: ModelStore) -> list[dict[str, Any]]:
+    """One row a version, oldest first: version, state (current, kept or damaged), method, profile, clusters.
+
+    Raises
+    ------
+    CorruptModel
+        The file `current` cannot be understood.
+    """
+    current = store.current()
+    found: list[dict[str, Any]] = []
+    for version in store.versions():
+        try:
+            card = manifest(store, version)
+            state = "current" if version == current else "kept"
+        except CorruptModel:
+            card, state = {}, "damaged"
+        clusters = card.get("clusters")
+        found.append(
+            {
+                "version": version,
+                "state": state,
+                "method": card.get("method"),
+                "profile": _label(card.get("profile")),
+                "clusters": len(clusters) if isinstance(clusters, list) else 0,
+            }
+        )
+    return found
+
+
+def manifest(store: ModelStore, version: int) -> dict[str, Any]:
+    """Return the manifest of one version, as it was written.
+
+    Raises
+    ------
+    CorruptModel
+        The version is not there, or damaged.
+    """
+    files = store.load(version)
+    try:
+        card = json.loads(files[MANIFEST])
+    except (KeyError, ValueError) as error:
+        raise CorruptModel(f"model {version}: {MANIFEST} must be JSON (got {error})") from error
+    if not isinstance(card, dict):
+        raise CorruptModel(f"model {version}: {MANIFEST} must be an object (got {type(card).__name__})")
+    return card
+
+
+def summary(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of key and value of what people ask first about a model; the whole of it is `manifest`."""
+    about = card.get("card")
+    known: dict[str, Any] = {"method": card.get("method"), "profile": _label(card.get("profile"))}
+    known |= about if isinstance(about, dict) else {}
+    known["clusters"] = card.get("clusters")
+    listed = card.get("table")
+    for row in listed if isinstance(listed, list) else []:
+        if isinstance(row, dict):
+            known[str(row.get("cluster"))] = f"{row.get('count')} windows: {row.get('description')}"
+    return [{"key": key, "value": value} for key, value in known.items()]
+
+
+def adopt(where: Path, config: Config, *, activate: bool) -> Adopted:
+    """Check a model against the settings and publish it as a new version of the daemon's state directory.
+
+    Held for the while by the lock of the state directory: a running daemon would not look at the new version, and
+    might give its number to a model of its own.
+
+    Parameters
+    ----------
+    where
+        Directory with ``model.json`` and ``model.safetensors``, as ``streamclust fit`` writes it.
+    activate
+        Make it the current one. Without, a daemon that has a current model stays with that.
+
+    Raises
+    ------
+    UsageError
+        There is no model in `where`.
+    CorruptModel, ProfileMismatch, ModelError
+        It is damaged, or made for another profile or number of channels; nothing was written.
+    StateLocked
+        A daemon runs in the state directory.
+    SinkUnavailable, DurabilityError
+        The disk does not take it.
+    """
+    from streamclust.model.bundle import from_bytes
+    from streamclust.model.score import Scorer
+    from streamclust.signal.groups import Grouping
+    from streamclust.store.state import StateDir
+
+    try:
+        files = {name: (where / name).read_bytes() for name in (MANIFEST, TENSORS)}
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"MODEL_DIR: must be a directory with {MANIFEST} and {TENSORS} (got {where})") from error
+    bundle = Scorer(from_bytes(files), config.profile, config.model.novel_above).bundle
+    channels = Grouping(config.windows).channels
+    if bundle.shape[0] != channels:
+        raise ModelError(
+            f"model: must be made for windows of {channels} channels, as windows.group_by and windows.components give "
+            f"them (got {bundle.shape[0]})"
+        )
+    with StateDir.open(Path(config.state.dir)) as state:
+        store = ModelStore(state.models)
+        version = store.publish(files)
+        if activate:
+            store.activate(version)
+        return Adopted(version, store.newest_good() or version)
+
+
+def _label(profile: Any) -> str | None:
+    """`seismic/1` of a profile's settings."""
+    if isinstance(profile, dict):
+        return f"{profile.get('name')}/{profile.get('version')}"
+    return profile if isinstance(profile, str) else None

@@ -1,0 +1,375 @@
+"""One whole fit: windows in; a model, what is known of its clusters, and the evidence for every choice out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.core.clock import Clock, SystemClock
+from streamclust.core.errors import ModelError
+from streamclust.core.specs import ProfileSpec
+from streamclust.core.types import F32, F64
+from streamclust.model.assigner import Assigner
+from streamclust.model.bundle import Bundle
+from streamclust.model.methods.common import FitSettings, Fitted, memberships
+from streamclust.model.novelty import Tails
+from streamclust.train.calibrate import Calibration, calibrate
+from streamclust.train.calibrate import tails as novelty_tails
+from streamclust.train.choose import Evidence, Search, choose_clusters
+from streamclust.train.describe import Assigned, ClusterInfo, describe
+from streamclust.train.guards import guarded
+from streamclust.train.methods import METHODS, NAMES
+from streamclust.train.prepare import Prepared, held_back_residual, prepare
+from streamclust.train.select import Limits, Spans, select
+from streamclust.train.views import Choice, choose, widened
+
+CALIBRATION_ROWS = 3000
+"""Windows that the memberships and the novelty are calibrated on, at most."""
+Report = Callable[[str, float], None]
+"""Progress: the name of the step and the share of it that is done, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingData:
+    """N windows of one profile, in the order of time within each stream."""
+
+    profile: ProfileSpec
+    logp: F32
+    """Log power, shape (N, C, F, T), dB; NaN for missing components."""
+    streams: Sequence[str]
+    """N stream or group ids."""
+    start_ns: NDArray[np.int64]
+    """Shape (N,)."""
+    end_ns: NDArray[np.int64]
+    """Shape (N,)."""
+    peak: F64
+    """Shape (N,)."""
+    rms: F64
+    """Shape (N,)."""
+    wave: F32 | None = None
+    """Prepared waveforms, shape (N, C, samples), for profiles that embed them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """What a person may choose; everything else is decided by the data, and told."""
+
+    clusters: int | Literal["auto"] = "auto"
+    """Number of clusters, or `auto`: estimated, with the evidence in the result."""
+    method: str = "auto"
+    """A name of `streamclust.train.methods`, or `auto`."""
+    seed: int = 0
+    """Of every random choice."""
+    max_rows: int = 20_000
+    """Windows that are trained on at most; all are assigned."""
+    most_clusters: int = 20
+    """Where `auto` looks for the number of clusters."""
+    dimensions: int = 16
+    """Of the embedding, at most."""
+    time_budget_s: float | None = None
+    """Training stops when this is over."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FitResult:
+    """The model, and all that a person wants to see of it."""
+
+    bundle: Bundle
+    labels: NDArray[np.int64]
+    """Shape (N,): index into `bundle.clusters`; -1 for windows that are not finite."""
+    memberships: F32
+    """Shape (N, K); NaN for windows that are not finite, as below."""
+    embeddings: F32
+    """Shape (N, D)."""
+    novelty: F32
+    """Shape (N,)."""
+    method: str
+    """The method that was used."""
+    why: str
+    """Why this method and this number of clusters."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """Curves for the number of clusters, table for the method; JSON values."""
+    stop: str = ""
+    """Why training stopped."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Time of each step."""
+    warnings: tuple[str, ...] = ()
+
+
+def fit(data: TrainingData, options: FitOptions, report: Report | None = None, clock: Clock | None = None) -> FitResult:
+    """Fit a model to windows.
+
+    Noise profiles and blocks of features, a class-balanced selection, the number of clusters, the method,
+    the clustering itself, its guards, calibration, and a table of the clusters. The same windows, options and
+    packages give the same model.
+
+    Parameters
+    ----------
+    data
+        Windows that are fit for training; those that are not finite are left out of it, and get label -1.
+    report
+        Told how far each step is.
+    clock
+        Measures the time budget and the steps.
+
+    Raises
+    ------
+    ModelError
+        Fewer windows than clusters, windows that are all alike, or an unknown method.
+    FitFailed
+        The clusters broke a guard; the message names all that are broken.
+    MissingExtra
+        The method needs a package that is not installed.
+    """
+    return _Fit(data, options, report or _silent, clock or SystemClock()).run()
+
+
+def _silent(step: str, share: float) -> None:
+    """Report to nobody."""
+
+
+class _Fit:
+    """One fit, step by step; what a later step needs of an earlier one stays here."""
+
+    def __init__(self, data: TrainingData, options: FitOptions, report: Report, clock: Clock) -> None:
+        if options.method != "auto" and options.method not in NAMES:
+            raise ModelError(f"method: must be auto or one of {', '.join(NAMES)} (got {options.method})")
+        self._all, self._options, self._report, self._clock = data, options, report, clock
+        self._usable = np.isfinite(data.logp).all(axis=(1, 2, 3))
+        if data.wave is not None:
+            self._usable &= np.isfinite(data.wave).all(axis=(1, 2))
+        self._data = data if self._usable.all() else _subset(data, np.flatnonzero(self._usable))
+        least = 2 if options.clusters == "auto" else options.clusters
+        if len(self._data.logp) < max(2, least):
+            raise ModelError(
+                f"fit: must be at least {max(2, least)} usable windows, one a cluster (got {len(self._data.logp)})"
+            )
+        self._rng = np.random.default_rng(options.seed)  # noqa: TID251 — the owner of the seed
+        self._seconds: dict[str, float] = {}
+        self._begun = clock.monotonic()
+        self._warnings: list[str] = []
+
+    def run(self) -> FitResult:
+        """Do all the steps."""
+        data = self._data
+        with self._timed("features"):
+            prepared = prepare(data.logp, data.wave, data.streams, data.profile, self._rng)
+            rows, residual = prepared.features(data.logp, data.wave, data.streams)
+        with self._timed("selection"):
+            spans = Spans(data.start_ns, data.end_ns, data.streams)
+            chosen = select(rows, spans, self._rng, Limits(max_rows=self._options.max_rows)).rows
+        train = rows[chosen]
+        with self._timed("method"):
+            choice = self._choice(train, prepared)
+        method, train = choice.method, np.ascontiguousarray(train[:, choice.columns])
+        with self._timed("clusters"):
+            clusters, evidence = self._clusters(train)
+        with self._timed("training"):
+            fitted = guarded(lambda start, rng: self._fitted(method, train, clusters, rng, start), train, self._rng)
+        with self._timed("calibration"):
+            calibration, tails = self._calibrated(method, fitted, train, chosen, prepared)
+        temperature = calibration.temperature if calibration else 1.0
+        assigner = widened(replace(fitted.assigner, temperature=temperature), choice.columns, rows.shape[1])
+        assigner = _by_size(assigner, rows)
+        with self._timed("description"):
+            q, z = memberships(assigner, rows), assigner.embed(rows).astype(np.float32)
+            placed = Assigned(q.argmax(axis=1).astype(np.int64), q.astype(np.float32), z)
+            bundle = self._bundle(prepared, assigner, tails, (method, fitted), placed)
+        novelty = tails(_distances(assigner, rows), residual).astype(np.float32)
+        return self._result(bundle, placed, novelty, (fitted, _Why(choice, clusters, evidence, calibration)))
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        began = self._clock.monotonic()
+        self._report(step, 0.0)
+        yield
+        self._report(step, 1.0)
+        self._seconds[step] = round(self._clock.monotonic() - began, 3)
+
+    def _left(self) -> float | None:
+        budget = self._options.time_budget_s
+        return None if budget is None else max(0.0, budget - (self._clock.monotonic() - self._begun))
+
+    def _over(self) -> bool:
+        return self._left() == 0.0
+
+    def _clusters(self, train: F32) -> tuple[int, Evidence | None]:
+        if self._options.clusters != "auto":
+            return self._options.clusters, None
+        evidence = choose_clusters(train, self._rng, Search(most=self._options.most_clusters), self._over)
+        return evidence.chosen, evidence
+
+    def _choice(self, train: F32, prepared: Prepared) -> Choice:
+        def candidate(method: str, rows: F32, clusters: int, rng: np.random.Generator) -> Assigner:
+            return self._fitted(method, rows, clusters, rng).assigner
+
+        asked = self._options.clusters
+        count = None if asked == "auto" else asked
+        return choose(self._options.method, train, prepared.features.blocks, count, candidate, self._rng)
+
+    def _fitted(
+        self, method: str, rows: F32, clusters: int, rng: np.random.Generator, start: Assigner | None = None
+    ) -> Fitted:
+        settings = FitSettings(dimensions=self._options.dimensions, time_budget_s=self._left(), clock=self._clock)
+        return METHODS[method](rows, clusters, rng, settings, start=start, report=self._report)
+
+    def _calibrated(
+        self, method: str, fitted: Fitted, train: F32, chosen: NDArray[np.int64], prepared: Prepared
+    ) -> tuple[Calibration | None, Tails]:
+        """Temperature and novelty from two fits to halves of the windows, each measured on the half it had not seen."""
+        some = np.sort(self._rng.permutation(len(train))[:CALIBRATION_ROWS])
+        rows, seen = train[some], _subset(self._data, chosen[some])
+        clusters = fitted.assigner.mixture.clusters
+        made: list[tuple[NDArray[np.int64], Assigner]] = []
+
+        def refit(part: NDArray[np.int64], rng: np.random.Generator) -> Assigner:
+            made.append((part, self._fitted(method, rows[part], clusters, rng).assigner))
+            return made[-1][1]
+
+        try:
+            left = held_back_residual(prepared.features, seen.logp, seen.wave, seen.streams, self._rng)
+            calibration = calibrate(rows, refit, self._rng, repeats=1)
+        except ModelError as error:
+            self._warnings.append(f"memberships and novelty are not calibrated on held-back windows: {error}")
+            left = prepared.features(seen.logp, seen.wave, seen.streams).residual
+            return None, novelty_tails(_distances(fitted.assigner, rows), left)
+        distance = np.empty(len(rows))
+        for part, assigner in made:
+            held = np.setdiff1d(np.arange(len(rows)), part)
+            distance[held] = _distances(assigner, rows[held])
+        return calibration, novelty_tails(distance, left)
+
+    def _bundle(
+        self, prepared: Prepared, assigner: Assigner, tails: Tails, made: tuple[str, Fitted], placed: Assigned
+    ) -> Bundle:
+        data, noise = self._data, prepared.noise
+        method, fitted = made
+        names = tuple(f"C{number + 1}" for number in range(assigner.mixture.clusters))
+        usual = noise.fallback_median.mean(axis=0) if data.profile.normalise == "noise" else None
+        card = {
+            "method": method,
+            "windows": len(data.logp),
+            "streams": len(set(data.streams)),
+            "seed": self._options.seed,
+            "encoders": {encoder.kind: encoder.name for encoder in prepared.encoders},
+            "explained_variance": dict(prepared.explained),
+            "stop": fitted.stop,
+            "notes": dict(fitted.notes),
+        }
+        return Bundle(
+            method=method,
+            profile=data.profile,
+            shape=(data.logp.shape[1], data.logp.shape[2], data.logp.shape[3]),
+            clusters=names,
+            noise_streams=noise.streams,
+            noise_median=noise.medians,
+            noise_spread=noise.spreads,
+            fallback_median=noise.fallback_median,
+            fallback_spread=noise.fallback_spread,
+            blocks=prepared.features.blocks,
+            encoders=prepared.encoders,
+            assigner=assigner,
+            tails=tails,
+            table=tuple(self._told(info) for info in describe(data, placed, usual, names)),
+            card=card,
+        )
+
+    def _told(self, info: ClusterInfo) -> Mapping[str, Any]:
+        """JSON values of a cluster; its windows are rows of all that were given."""
+        rows = np.flatnonzero(self._usable).tolist()
+        medoid = None if info.medoid is None else rows[info.medoid]
+        return replace(info, medoid=medoid, exemplars=tuple(rows[row] for row in info.exemplars)).to_json()
+
+    def _result(self, bundle: Bundle, placed: Assigned, novelty: F32, made: tuple[Fitted, _Why]) -> FitResult:
+        fitted, why = made
+        labels = np.full(len(self._all.logp), -1, np.int64)
+        labels[self._usable] = placed.labels
+
+        def whole(values: F32) -> F32:
+            out = np.full((len(labels), *values.shape[1:]), np.nan, np.float32)
+            out[self._usable] = values
+            return out
+
+        return FitResult(
+            bundle=bundle,
+            labels=labels,
+            memberships=whole(placed.memberships),
+            embeddings=whole(placed.embeddings),
+            novelty=whole(novelty),
+            method=why.choice.method,
+            why=why.text(self._options),
+            evidence=why.evidence(),
+            stop=fitted.stop,
+            seconds=self._seconds,
+            warnings=tuple(self._warnings),
+        )
+
+
+class _Why(NamedTuple):
+    """The choices that were made, and what spoke for them."""
+
+    choice: Choice
+    clusters: int
+    counted: Evidence | None
+    calibration: Calibration | None
+
+    def text(self, options: FitOptions) -> str:
+        """Say why, in a sentence or two."""
+        choice = self.choice
+        parts = [f"{self.clusters} clusters: {self.counted.reason if self.counted else 'as asked'}"]
+        if choice.stability:
+            scores = ", ".join(f"{name} {score:.2f}" for name, score in choice.stability.items())
+            parts.append(
+                f"{choice.view} view, {choice.method}: fits to random halves agree by {scores} (adjusted Rand)"
+            )
+        elif options.method == "auto":
+            parts.append(f"method {choice.method}: there is nothing to compare on so few windows, or without torch")
+        return "; ".join(parts)
+
+    def evidence(self) -> Mapping[str, Any]:
+        """Curves, tables and calibration as JSON values."""
+        found: dict[str, Any] = {
+            "view": self.choice.view,
+            "methods": [{"method": m, "stability": s} for m, s in self.choice.stability.items()],
+        }
+        if self.counted:
+            counted = self.counted.as_dict()
+            names = ("bic", "silhouette", "gap", "stability", "inertia")
+            found["curves"] = {name: [counted["ks"], counted[name]] for name in names}
+            found["clusters"] = {name: counted[name] for name in ("chosen", "picks", "merges", "reason")}
+        if self.calibration:
+            found["calibration"] = self.calibration.as_dict()
+        return found
+
+
+def _subset(data: TrainingData, rows: NDArray[np.intp]) -> TrainingData:
+    return replace(
+        data,
+        logp=data.logp[rows],
+        streams=[data.streams[row] for row in rows.tolist()],
+        start_ns=data.start_ns[rows],
+        end_ns=data.end_ns[rows],
+        peak=data.peak[rows],
+        rms=data.rms[rows],
+        wave=None if data.wave is None else data.wave[rows],
+    )
+
+
+def _by_size(assigner: Assigner, rows: F32) -> Assigner:
+    """Return the same assigner with its clusters in the order of their windows, the largest first."""
+    labels = memberships(assigner, rows).argmax(axis=1)
+    order = np.argsort(-np.bincount(labels, minlength=assigner.mixture.clusters), kind="stable")
+    old = assigner.mixture
+    mixture = replace(old, means=old.means[order], whiten=old.whiten[order], log_weights=old.log_weights[order])
+    return replace(assigner, mixture=mixture)
+
+
+def _distances(assigner: Assigner, rows: F32) -> F64:
+    """Distance (N,) of each row to the centroid of its cluster."""
+    d2 = assigner.mixture.squared_distances(assigner.embed(rows))
+    return np.asarray(np.sqrt(d2[np.arange(len(d2)), assigner.memberships_of(d2).argmax(axis=1)]), np.float64)

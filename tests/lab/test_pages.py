@@ -1,0 +1,43 @@
+"""A fit's report holds its clusters, its evidence and its words, and fetches nothing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from lab_sets import file
+
+from streamclust.lab import pages, project
+from streamclust.lab.data import load
+from streamclust.train.fit import FitOptions, fit
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    data = load([file(tmp_path_factory.mktemp("made") / "w.npz")])
+    return data, fit(data.training(), FitOptions(method="kmeans"))
+
+
+def test_a_report_holds_clusters_evidence_and_choices(made, monkeypatch):
+    monkeypatch.setattr(project, "umap", lambda z, seed: None)  # it compiles for half a minute
+    data, result = made
+
+    html = pages.html(result, data)
+
+    for name in result.bundle.clusters:
+        assert name in html
+    assert "silhouette" in html
+    assert "auto-128x100hz" in html
+    assert not re.search(r"""(src|href)=["']?(https?:|//)""", html)
+
+
+def test_the_curve_with_the_elbow_goes_by_that_name():
+    curves = pages._curves({"curves": {"inertia": [[1, 2], [5.0, 1.0]], "broken": 3}})
+
+    assert curves == {"elbow": ((1, 2), (5.0, 1.0))}
+
+
+def test_without_evidence_there_are_no_curves_and_no_reliability():
+    assert pages._curves({}) == {}
+    assert pages._rows({}) == []
+    assert pages._reliability(None) is None

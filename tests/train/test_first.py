@@ -1,0 +1,64 @@
+"""The fit that a daemon makes of its first windows."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from streamclust.core.errors import ModelError
+from streamclust.core.specs import ModelSpec, ProfileSpec
+from streamclust.core.types import Flag, Window
+from streamclust.signal.batch import Batch, transform
+from streamclust.train import first
+from streamclust.train.first import first_fit
+
+PROFILE = ProfileSpec(name="test", window_seconds=2.56, hop_seconds=1.28)
+
+
+def batch(count: int, profile: ProfileSpec = PROFILE) -> Batch:
+    windows = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        tone = np.sin(2 * np.pi * (5 if number % 3 else 30) * np.arange(256) / 100)
+        samples = (rng.normal(0, 100, 256) + 2000 * tone).astype(np.int32)[None]
+        start = number * profile.window_ns
+        windows.append(
+            Window(f"w{number}", "s", start, start + profile.window_ns, Fraction(100), samples, 0, 0.0, Flag.NONE, {})
+        )
+    return transform(windows, profile)
+
+
+@pytest.mark.parametrize("method", ["gmm", "kmeans"])
+@pytest.mark.parametrize("clusters", [2, "auto"])
+def test_the_first_windows_make_a_model_of_the_profile(method, clusters):
+    bundle = first_fit(batch(90), PROFILE, ModelSpec(method=method, clusters=clusters, dimensions=5))
+    assert bundle.method == method
+    assert bundle.profile == PROFILE
+    assert [row["count"] for row in bundle.table][:2] == [60, 30]
+    assert bundle.assigner.head.dimensions <= 5
+
+
+def test_a_profile_that_embeds_waveforms_gets_them():
+    profile = PROFILE.model_copy(update={"embed": "both", "encoder": "none"})
+    bundle = first_fit(batch(60, profile), profile, ModelSpec(clusters=2))
+    assert {"spectrogram", "waveform"} <= {block.name for block in bundle.blocks}
+
+
+def test_the_settings_of_the_model_count():
+    spec = ModelSpec(clusters=2, seed=7)
+    assert first_fit(batch(60), PROFILE, spec).card["seed"] == 7
+    assert first_fit(batch(60), PROFILE, spec).to_bytes() == first_fit(batch(60), PROFILE, spec).to_bytes()
+
+
+def test_only_so_many_windows_are_trained_on(monkeypatch):
+    seen = []
+    monkeypatch.setattr(first, "MOST_ROWS", 50)
+    monkeypatch.setattr(first, "fit", lambda data, options: seen.append(options) or type("R", (), {"bundle": None}))
+    first_fit(batch(4), PROFILE, ModelSpec())
+    assert seen[0].max_rows == 50
+    assert seen[0].most_clusters == first.MOST_CLUSTERS
+
+
+def test_one_window_makes_no_model():
+    with pytest.raises(ModelError, match="at least 2"):
+        first_fit(batch(1), PROFILE, ModelSpec())
