@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import decode
+import encode
 import latency
 import memory
 import numpy as np
@@ -18,6 +19,8 @@ from common import arguments, show
 SHORT: tuple[tuple[str, Callable[[], list[dict[str, Any]]]], ...] = (
     ("Decoding of 512-byte Steim2 records", decode.measure),
     ("Records to spectrograms, one core", pipeline.measure),
+    ("Encoder `seismic`, windows/s on one thread", encode.measure),
+    ("A fresh process up to its first window", encode.measure_start),
     ("Start of the daemon", start.measure),
     ("From the append of a record to the durable event", latency.measure),
     ("Memory of an accelerated replay", memory.measure),

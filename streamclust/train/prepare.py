@@ -82,7 +82,7 @@ def prepare(
     """
     noise = estimate(logp, streams, profile)
     table = noise.table if profile.normalise == "noise" else None
-    loaded = wanted(profile)
+    loaded = tuple(_levelled(encoder, wave) for encoder in wanted(profile))
     encoders = running(loaded, (logp.shape[1], logp.shape[2], logp.shape[3]), profile.samples)
     main = WAVEFORM if profile.embed == "waveform" else SPECTROGRAM
     names = [main, *encoders]
@@ -155,6 +155,13 @@ def wanted(profile: ProfileSpec) -> tuple[EncoderWeights, ...]:
             if kind == "spectrogram" or profile.encoder not in encoder_names():
                 raise
     return tuple(found)
+
+
+def _levelled(encoder: EncoderWeights, wave: F32 | None) -> EncoderWeights:
+    """Tell a waveform encoder how loud the signals are; where all are silent there is nothing to tell."""
+    if encoder.kind != "waveform" or wave is None or not (wave.std(axis=-1) > 0).any():
+        return encoder
+    return encoder.at_level(wave)
 
 
 def estimate(logp: F32, streams: Sequence[str], profile: ProfileSpec) -> Noise:
