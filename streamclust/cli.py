@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except (StreamclustError, OSError) as error:
         return _complain(str(error), FAILED)
-    except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        return _complain("; ".join(["interrupted", *map(str, stop.args)]), INTERRUPTED)
     return code
 
 

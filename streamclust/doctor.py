@@ -48,6 +48,7 @@ DEPENDENCIES: Mapping[str, tuple[str, str]] = MappingProxyType(
 EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
     {
         "train": (("torch", "scikit-learn", "onnx"), "training of encoders"),
+        "umap": (("umap-learn", "numba"), "the method umap_gmm, and maps by UMAP in reports"),
         "parquet": (("pyarrow",), "events as Parquet files"),
     }
 )

@@ -31,6 +31,14 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
+def seconds_to_first_rows(path: Path) -> float:
+    """Say how long start, first windows and first fit take here and now, so that kills fall before, into and after them."""
+    began = time.monotonic()
+    with daemons.running(path):
+        daemons.wait_for(lambda: daemons.count(path.parent / "state"))
+    return time.monotonic() - began
+
+
 @pytest.mark.fault
 @pytest.mark.slow
 def test_case_58_kill_9_anywhere_and_the_result_is_that_of_an_uninterrupted_run(data, tmp_path):
@@ -41,11 +49,12 @@ def test_case_58_kill_9_anywhere_and_the_result_is_that_of_an_uninterrupted_run(
     seed = random.randrange(1 << 30)
     rng = random.Random(seed)
     print(f"seed {seed}")
+    reach = seconds_to_first_rows(daemons.config(tmp_path / "trial", data, source=source))
     killed = grown = 0
     before = 0
     while killed < KILLS:
         process = daemons.start(path)
-        time.sleep(rng.uniform(0.2, 1.6))
+        time.sleep(rng.uniform(0.1, 1.3) * reach)
         if process.poll() is not None:
             break
         process.kill()

@@ -32,7 +32,7 @@ class WindowCounts:
 
 @dataclass(frozen=True, slots=True)
 class Uncut:
-    """What came from a source that ended, when no window could be cut from any of it."""
+    """What came from a source that ended, when no window could be made of any of it."""
 
     records: int
     samples: int
@@ -44,6 +44,8 @@ class Uncut:
     anywhere between two starts of the grid takes up to one step more."""
     ungrouped: int
     """Records of streams that belong to no configured group."""
+    partial: int = 0
+    """Windows of groups that were dropped because a component was missing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +23,11 @@ from streamclust.signal import process
 from streamclust.signal.grid import nominal_rate, samples_in, window_id
 from streamclust.stream.formats import MAX_UNPACKED, NO_TIME_NS
 
+UNREADABLE = (
+    ValueError, EOFError, KeyError, OSError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error,
+    tokenize.TokenError,
+)  # fmt: skip
+"""What reading a damaged npz raises: headers that are no Python or claim petabytes, unknown compression, encryption."""
 GROUPS = ("station", "group", "recording", "event")
 """Keys of an npz that say where a window comes from, (N,); the first one that is there counts."""
 
@@ -205,7 +212,7 @@ def _members(path: Path) -> Mapping[str, NDArray[Any]]:
             raise UsageError(f"{path}: must unpack to at most {MAX_UNPACKED} bytes (got {unpacked})")
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files if key in wanted}
-    except (ValueError, EOFError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         why = "objects, which are never read: they can contain code" if "pickle" in str(error) else error
         raise UsageError(f"{path}: must be an npz of plain arrays (got {why})") from error
 

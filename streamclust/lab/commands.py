@@ -43,8 +43,8 @@ def entries() -> tuple[Entry, ...]:
             _evaluate_arguments, _evaluate,
         ),
         Entry(
-            "pretrain", "train an encoder by a recipe", "streamclust pretrain recipe.yaml --data data --out encoder",
-            "An interrupted run goes on where it stopped, with --resume.", _pretrain_arguments, _pretrain,
+            "pretrain", "train an encoder by a recipe", "streamclust pretrain recipes/seismic.yaml --data recordings --out encoder",
+            "Recipes are in the repository. After Ctrl-C the same command with --resume goes on and ends with the same weights.", _pretrain_arguments, _pretrain,
         ),
         Entry(
             "bench", "compare the clustering methods on labelled data", "streamclust bench labelled --out quality.md",
@@ -251,12 +251,22 @@ def _pretrain(args: argparse.Namespace) -> int:
     for name, path in (("RECIPE", args.recipe), ("--data", args.data)):
         if not path.exists():
             raise UsageError(f"{name}: must exist (got {path})")
-    with bars() as report:
-        card = pretrain(args.recipe, args.data, args.out, resume=args.resume, report=report)
+    try:
+        with bars() as report:
+            card = pretrain(args.recipe, args.data, args.out, resume=args.resume, report=report)
+    except KeyboardInterrupt:
+        if any(args.out.glob("checkpoint.*")):
+            raise KeyboardInterrupt("the same command with --resume goes on after the last whole epoch") from None
+        raise
     if args.json:
         say_json(card)
-    else:
-        say(f"the encoder is in {args.out}")
+        return 0
+    numbers = card["numbers"]
+    say(
+        f"{numbers['epochs']} epochs, stopped by: {numbers['stop']}\n"
+        f"unexplained variance of held-back windows {numbers['validation_unexplained_variance']:.3f}\n"
+        f"encoder {args.out / card['name']}.safetensors, card {args.out / card['name']}.md"
+    )
     return 0
 
 

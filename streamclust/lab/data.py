@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -349,5 +350,6 @@ def _kind(paths: Sequence[Path]) -> str:
     first = next(iter(_files(paths[0])), paths[0]) if not is_sds(paths[0]) else paths[0]
     if first.suffix.lower() != ".npz":
         return ""
-    with np.load(first, allow_pickle=False) as file:
+    with suppress(*_arrays.UNREADABLE), np.load(first, allow_pickle=False) as file:
         return str(file["kind"]) if "kind" in file.files and file["kind"].dtype.kind == "U" else ""
+    return ""

@@ -58,6 +58,7 @@ def run(asked: Asked) -> dict[str, Any]:
         few_enough(data, asked.clusters)
         options = FitOptions(asked.clusters, asked.method, asked.seed, time_budget_s=asked.time_budget_s)
         result = fit(data.training(), options, report)
+        (asked.out / REPORT).unlink(missing_ok=True)  # of an earlier model
         models.write(asked.out, result.bundle.to_bytes())
         summary = summarise(result, data)
         summary["model"] = str(asked.out)
@@ -116,7 +117,8 @@ def summarise(result: FitResult, data: Dataset) -> dict[str, Any]:
 def text(summary: Mapping[str, Any]) -> str:
     """Lay out a summary for people."""
     lines = [f"warning: {line}" for line in summary["warnings"]]
-    lines += [*summary["rejects"], *summary["notes"], "", summary["chosen"]]
+    lines += [*summary["rejects"], *summary["notes"]]
+    lines += ["", summary["chosen"]] if lines else [summary["chosen"]]
     lines += [f"method {summary['method']}: {summary['why']}"] if summary["why"] else [f"method {summary['method']}"]
     lines += [f"stopped: {summary['stop']}"] if summary["stop"] else []
     took = sum(summary["seconds"].values())

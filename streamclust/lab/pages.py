@@ -15,6 +15,9 @@ from streamclust.lab.models import NOVEL_ABOVE
 from streamclust.train.describe import Assigned, describe
 from streamclust.train.fit import FitResult
 
+UMAP_POINTS = 2000
+"""Windows up to which a report has a map by UMAP: 4 s of one core, and 9 s once a process, in which numba compiles it."""
+
 
 def html(result: FitResult, data: Dataset) -> str:
     """Return the report of a fit to the trainable windows of `data`."""
@@ -57,7 +60,7 @@ def html(result: FitResult, data: Dataset) -> str:
 
 def _umap(embeddings: F32) -> F32 | None:
     """Return a map by UMAP where that is installed, and not for so many windows that people would wait for it."""
-    if len(embeddings) > report.MAP_POINTS:
+    if len(embeddings) > UMAP_POINTS:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about optional parts of umap-learn that are not used here

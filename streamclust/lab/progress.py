@@ -10,24 +10,32 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from streamclust.lab.data import Report
 
+PART = ": "
+"""Between the name of a step and that of a part of it."""
+
 
 @contextmanager
 def bars(console: Console | None = None) -> Iterator[Report]:
-    """Give a report to call with a step's name and its share; every step has a bar."""
+    """Give a report to call with a step's name and its share; every step has a bar.
+
+    A name such as ``training: mixture`` is a part of the step ``training``: its bar says so, and goes by the part's
+    share meanwhile. Without a terminal parts are not told.
+    """
     console = console or Console(stderr=True)
     if not console.is_terminal:
         yield _lines(console)
         return
-    columns = TextColumn("{task.description:<14}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    columns = TextColumn("{task.description:<25}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=console) as progress:
 
         def report(step: str, share: float) -> None:
-            if step not in tasks:
-                for done in tasks.values():
-                    progress.update(done, completed=1.0)
-                tasks[step] = progress.add_task(step, total=1.0)
-            progress.update(tasks[step], completed=min(1.0, share))
+            whole, _, part = step.partition(PART)
+            if whole not in tasks:
+                for name, done in tasks.items():
+                    progress.update(done, completed=1.0, description=name)
+                tasks[whole] = progress.add_task(whole, total=1.0)
+            progress.update(tasks[whole], completed=min(1.0, share), description=step if part else whole)
 
         yield report
 
@@ -36,8 +44,9 @@ def _lines(console: Console) -> Report:
     begun: set[str] = set()
 
     def report(step: str, share: float) -> None:  # noqa: ARG001 — a line has no bar
-        if step not in begun:
-            begun.add(step)
-            console.print(step, markup=False, highlight=False)
+        whole = step.partition(PART)[0]
+        if whole not in begun:
+            begun.add(whole)
+            console.print(whole, markup=False, highlight=False)
 
     return report

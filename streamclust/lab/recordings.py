@@ -183,6 +183,8 @@ def why_none(uncut: Uncut | None, profile: ProfileSpec, rejected: Rejected) -> s
     """Say why no window was cut."""
     if uncut is not None and uncut.ungrouped == uncut.records:
         return "no stream belongs to a group"
+    if uncut is not None and uncut.partial:
+        return f"all {uncut.partial} windows lack a component of their group (windows.missing_component: drop)"
     if uncut is not None:
         return (
             f"a window of profile {profile.label} takes {uncut.needed_seconds:g} s of signal without a hole "

@@ -33,6 +33,8 @@ _SUFFIX = ".safetensors"
 _CELLS: Mapping[Kind, int] = {"spectrogram": 1 << 16, "waveform": 1 << 13}
 """About this many input values go through the network together, so that they stay in the cache; changes no result."""
 _MOST_HEADER = 1 << 20
+_UNFIT = (KeyError, TypeError, ValueError, ArithmeticError, MemoryError)
+"""What building a graph raises when an architecture is no such thing: a stride of 0, a grid of 1e13 cells."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +142,15 @@ def to_bytes(encoders: Sequence[EncoderWeights]) -> bytes:
     tensors = {f"{e.kind}.{name}": np.ascontiguousarray(t) for e in encoders for name, t in e.tensors.items()}
     about = {e.kind: {"architecture": e.architecture, "card": e.card} for e in encoders}
     text = json.dumps(about, sort_keys=True, allow_nan=False, default=dict)
-    return save_tensors(tensors, {"format": str(FORMAT), "encoders": text})
+    return _ordered(save_tensors(tensors, {"format": str(FORMAT), "encoders": text}))
+
+
+def _ordered(data: bytes) -> bytes:
+    """Return the same file with its header in order: safetensors writes the metadata in any, other each time."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
 def from_bytes(data: bytes, name: str) -> tuple[EncoderWeights, ...]:
@@ -189,7 +199,7 @@ class Encoder:
         try:
             self.dimensions = onnx_graph.width(weights.architecture, weights.tensors, self._shape)
             model = onnx_graph.encoder_model(weights.architecture, weights.tensors, self._shape)
-        except (KeyError, TypeError, ValueError) as error:
+        except _UNFIT as error:
             raise CorruptModel(
                 f"encoder {weights.name}: architecture and tensors must agree (got {error!r})"
             ) from error
@@ -216,7 +226,7 @@ class Encoder:
             weights = self.weights
             try:
                 model = onnx_graph.decoder_model(weights.architecture, weights.tensors, self._shape)
-            except (KeyError, TypeError, ValueError) as error:
+            except _UNFIT as error:
                 raise CorruptModel(f"encoder {weights.name}: decoder must be whole (got {error!r})") from error
             self._decoder = _session(model, self._threads, weights.name)
         latent = self(x).reshape(-1, self.dimensions)

@@ -7,27 +7,34 @@ Fraley, Raftery (2007): Bayesian regularization for normal mixture estimation, J
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import lgamma, log, pi
 from typing import NamedTuple
 
 import numpy as np
 
-from streamclust.core.errors import ModelError
 from streamclust.core.types import F32, F64
 from streamclust.model.assigner import Mixture
 from streamclust.model.dec import log_student_kernel
-from streamclust.model.kmeans import lloyd, nearest, seeds
+from streamclust.model.kmeans import nearest
+from streamclust.model.starts import Start, by_kmeans, by_merging, by_moving, by_seeds, pooled
 
 MAX_START_ROWS = 4096
 """The restarts see at most this many rows, drawn at random."""
 _START_ITERATIONS = 20
+_FINALISTS, _FINAL_ITERATIONS, _ROUNDS = 3, 100, 2
+_SAME = 1e-3
+"""Runs whose objectives differ by less per row ended in the same place."""
+_PARTS_EACH = (5, 10)
+"""Small clusters for each cluster in the starts by merging."""
+_MANY_RESTARTS = 8
+"""From so many on there is a second start by merging, from smaller clusters, and the best run is moved."""
 _DOF_STEP = 1.3
 _DOF_EVERY = 3
 _DOF_LEAST, _DOF_MOST = 1.0, 200.0
 _FIRST_DOF = 20.0
-_FLOOR = 1e-6
 
 
 class EmSettings(NamedTuple):
@@ -38,7 +45,7 @@ class EmSettings(NamedTuple):
     shrinkage: float = 1.0
     """Rows' worth of the common diagonal covariance that each cluster's covariance is mixed with, > 0."""
     restarts: int = 10
-    """Starts by k-means++, every second one carried on by k-means."""
+    """Starts: half of them by k-means, one or two by merging small clusters, the rest by the seeds of k-means++."""
     iterations: int = 300
     """At most; of the last run."""
     tol: float = 1e-5
@@ -117,11 +124,13 @@ def fit_mixture(
     weights: F64 | None = None,
     over: Callable[[], bool] | None = None,
 ) -> MixtureFit:
-    """Fit K clusters to rows (N, D): restarts of a few steps on a part of the rows, the best one to its end on all.
+    """Fit K clusters to rows (N, D): short runs from many starts on a part of the rows, the best few longer, the best on all.
+
+    Which run is best, the log-likelihood plus the log prior says.
 
     A cluster's covariance is the mode of its posterior under an inverse-Wishart prior: with n rows in
     it, S = (their weighted scatter + shrinkage * V) / (n + shrinkage), V the diagonal matrix of the
-    pooled variance within the clusters of a k-means run. So the fewer members, the more the
+    pooled variance within the clusters of the best k-means run. So the fewer members, the more the
     covariance is the common one; it is never singular.
 
     Parameters
@@ -142,19 +151,50 @@ def fit_mixture(
     if len(points) > MAX_START_ROWS:
         kept = np.sort(rng.choice(len(points), MAX_START_ROWS, replace=False))
         part, share = points[kept], _mean_one(mass[kept], len(kept))
-    first = _round_start(part, clusters, rng, share)
-    prior = _pooled(part, first, share)
-    best, best_objective = _hard(_Rows(part, share, prior), first, use), -np.inf
-    for attempt in range(use.restarts):
-        if attempt and stop():
+    starts = _starts(part, clusters, rng, share, use.restarts)
+    first = next(starts)
+    prior = pooled(part, first, share)
+    rows, short = _Rows(part, share, prior), use._replace(iterations=_START_ITERATIONS)
+    runs = [_run(rows, _hard(rows, first, use), short, stop)[:2]]
+    while not stop() and (start := next(starts, None)) is not None:
+        runs.append(_run(rows, _hard(rows, start, use), short, stop)[:2])
+    runs.sort(key=_objective, reverse=True)
+    whole = _Rows(points, mass, prior)
+    if len(runs) == 1:
+        return _finished(whole, runs[0][0], use, stop)
+    longer = use._replace(iterations=min(use.iterations, _FINAL_ITERATIONS))
+    runs = _moved(rows, [_run(rows, state, longer, stop)[:2] for state, _ in runs[:_FINALISTS]], rng, longer, stop)
+    ends = [_run(whole, state, longer, stop)[:2] for state, _ in _unlike(runs)]
+    return _finished(whole, max(ends, key=_objective)[0], use, stop)
+
+
+def _unlike(runs: list[tuple[_State, _Expected]]) -> list[tuple[_State, _Expected]]:
+    """Return the first few runs, of sorted ones, that did not end where the one before ended."""
+    gaps = [np.inf, *(before[1].objective - run[1].objective for before, run in pairwise(runs))]
+    least = _SAME * len(runs[0][1].d2)
+    return [run for run, gap in zip(runs, gaps, strict=True) if gap > least][:_FINALISTS]
+
+
+def _moved(
+    rows: _Rows,
+    runs: list[tuple[_State, _Expected]],
+    rng: np.random.Generator,
+    use: EmSettings,
+    over: Callable[[], bool],
+) -> list[tuple[_State, _Expected]]:
+    """Add what the best run becomes when clusters are merged and split, as long as that helps; the best first."""
+    found = sorted(runs, key=_objective, reverse=True)
+    for _ in range(_ROUNDS if use.restarts >= _MANY_RESTARTS else 0):
+        if over():
             break
-        centroids = first if attempt == 0 else _start(part, clusters, rng, share, attempt)
-        rows = _Rows(part, share, prior)
-        short = use._replace(iterations=_START_ITERATIONS)
-        found, expected, _, _ = _run(rows, _hard(rows, centroids, use), short, stop)
-        if expected.objective > best_objective:
-            best, best_objective = found, expected.objective
-    return _finished(_Rows(points, mass, prior), best, use, stop)
+        best = found[0]
+        now = Start(best[1].responsibilities.argmax(axis=1), best[0].means)
+        moves = by_moving(rows.z, now, rng, rows.weights, rows.prior)
+        found += [_run(rows, _hard(rows, move, use), use, over)[:2] for move in moves]
+        found.sort(key=_objective, reverse=True)
+        if found[0] is best:
+            break
+    return found
 
 
 def refit_mixture(
@@ -172,7 +212,7 @@ def refit_mixture(
     points, mass = np.asarray(z, np.float64), _mean_one(weights, len(z))
     given = _without_empty(points, responsibilities * mass[:, None])
     means = given.T @ points / given.sum(axis=0)[:, None]
-    rows = _Rows(points, mass, _pooled(points, means, mass))
+    rows = _Rows(points, mass, pooled(points, Start(nearest(points, means)[0], means), mass))
     dof = _FIRST_DOF if use.dof is None else use.dof
     shares = given / np.maximum(mass, 1e-30)[:, None]
     first = _maximised(rows, shares, np.ones_like(shares), means, dof, max(use.shrinkage, 1e-3))
@@ -213,35 +253,28 @@ def _mean_one(weights: F64 | None, count: int) -> F64:
     return np.asarray(weights * (np.count_nonzero(weights) / weights.sum()), np.float64)
 
 
-def _round_start(z: F64, k: int, rng: np.random.Generator, weights: F64) -> F64:
-    """Centroids (K, D) of one k-means run."""
-    start = seeds(z, k, rng, weights)
-    if len(start) < k:
-        raise ModelError(f"fit: must be at least {k} different windows, one a cluster (got {len(start)})")
-    return lloyd(z, start, 50, weights)[0]
+def _starts(z: F64, k: int, rng: np.random.Generator, weights: F64, count: int) -> Iterator[Start]:
+    """At least one start, the best by k-means first."""
+    rounds = by_kmeans(z, k, rng, weights, max(1, count // 2))
+    yield from rounds
+    merges = _PARTS_EACH[: (count > 1) + (count >= _MANY_RESTARTS)]
+    prior = pooled(z, rounds[0], weights)
+    for each in merges:
+        yield by_merging(z, k, rng, weights, prior, each)
+    for _ in range(count - len(rounds) - len(merges)):
+        yield by_seeds(z, k, rng, weights)
 
 
-def _start(z: F64, k: int, rng: np.random.Generator, weights: F64, attempt: int) -> F64:
-    """Centroids of one start: every second one stays at the seeds, so that small dense clusters keep theirs."""
-    found = seeds(z, k, rng, weights)
-    return found if attempt % 2 else lloyd(z, found, 50, weights)[0]
+def _objective(run: tuple[_State, _Expected]) -> float:
+    return run[1].objective
 
 
-def _pooled(z: F64, centroids: F64, weights: F64) -> F64:
-    """Variance (D,) within the clusters of the nearest centroids, never zero."""
-    labels, _ = nearest(z, centroids)
-    variance = np.average(np.square(z - centroids[labels]), axis=0, weights=weights)
-    total = np.average(np.square(z - np.average(z, axis=0, weights=weights)), axis=0, weights=weights)
-    return np.asarray(np.maximum(variance, _FLOOR * max(float(total.mean()), 1e-30)), np.float64)
-
-
-def _hard(rows: _Rows, centroids: F64, use: EmSettings) -> _State:
-    """Parameters when each row belongs to its nearest centroid."""
-    labels, _ = nearest(rows.z, centroids)
-    ones = np.zeros((len(rows.z), len(centroids)))
-    ones[np.arange(len(labels)), labels] = 1.0
+def _hard(rows: _Rows, start: Start, use: EmSettings) -> _State:
+    """Parameters when each row belongs to one cluster alone."""
+    ones = np.zeros((len(rows.z), len(start.means)))
+    ones[np.arange(len(rows.z)), start.labels] = 1.0
     dof = _FIRST_DOF if use.dof is None else use.dof
-    return _maximised(rows, ones, np.ones_like(ones), centroids, dof, max(use.shrinkage, 1e-3))
+    return _maximised(rows, ones, np.ones_like(ones), start.means, dof, max(use.shrinkage, 1e-3))
 
 
 def _maximised(

@@ -67,7 +67,7 @@ class Windows:
         self._geometries: dict[Fraction, Geometry] = {}
         self._assemblers: dict[tuple[str, Fraction], StreamAssembler] = {}
         self._counts = WindowCounts()
-        self._partial_dropped = 0
+        self._partial_dropped = self._blocks = 0
         self._looked_at: float | None = None
         self.newest_ns: int | None = None
         """Event time after the newest sample, taken of the record of each call that starts last."""
@@ -129,9 +129,9 @@ class Windows:
         return windows + self._gathered(self._gatherer.finish())
 
     def uncut(self, records: int) -> Uncut | None:
-        """Return what the `records` so far hold, when no window, nor a block to seek detections in, was cut from them."""
+        """Return what the `records` so far hold, when no window, nor a block to seek detections in, was made of them."""
         counts = self._counts
-        if counts.windows or not (counts.samples or counts.ungrouped):
+        if self._blocks or not (counts.samples or counts.ungrouped):
             return None
         segments, longest, needed = 0, 0.0, self._length_ns / NS
         for (_, rate), assembler in self._assemblers.items():
@@ -140,7 +140,7 @@ class Windows:
             if (seconds := float(samples / rate)) > longest:
                 longest = seconds
                 needed = float((geometry.left + geometry.length + geometry.right) / rate)
-        return Uncut(records, counts.samples, segments, longest, needed, counts.ungrouped)
+        return Uncut(records, counts.samples, segments, longest, needed, counts.ungrouped, self._partial_dropped)
 
     def needs(self, idle_since: float) -> Iterator[dict[str, int]]:
         """Yield partition -> offset of all that unfinished windows need.
@@ -287,6 +287,7 @@ class Windows:
 
     def _around(self, blocks: list[_Block]) -> list[Window]:
         """Return the windows of the grid, or those that lie around the detections in its blocks."""
+        self._blocks += len(blocks)
         if self._spec.mode == "grid":
             return [block.window for block in blocks]
         return [window for block in blocks for window in self._triggered(*block)]

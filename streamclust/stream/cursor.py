@@ -229,7 +229,10 @@ class Cursor:
         self.path = path
         self.partition = partition
         self.head_ns = hint_ns
-        """Start of the next record, as far as it is known."""
+        """Start of the next record, as far as it is known; or of the one behind it, where that is earlier.
+
+        So one wrong time does not park a file until all others are read.
+        """
         self._reader = reader
         self._records: deque[Record] = deque()
         self._loaded_to = offset
@@ -249,8 +252,7 @@ class Cursor:
         chunk = self._reader.read(self._loaded_to)
         self._loaded_to = chunk.end
         self._records.extend(chunk.records)
-        if self._records:
-            self.head_ns = self._records[0].start_ns
+        self._look()
         return chunk
 
     def peek(self) -> Record:
@@ -260,9 +262,15 @@ class Cursor:
     def take(self) -> Record:
         """Return the next record and move behind it; only when `loaded`."""
         record = self._records.popleft()
-        if self._records:
-            self.head_ns = self._records[0].start_ns
+        self._look()
         return record
+
+    def _look(self) -> None:
+        records = self._records
+        if len(records) > 1:
+            self.head_ns = min(records[0].start_ns, records[1].start_ns)
+        elif records:
+            self.head_ns = records[0].start_ns
 
 
 def end_ns(record: Record) -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
-
-import numpy as np
 
 from streamclust.core.errors import ModelError
 from streamclust.core.specs import ModelSpec, ProfileSpec

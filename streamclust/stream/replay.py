@@ -192,11 +192,20 @@ class Merge:
                 heapq.heappush(self._heap, (cursor.head_ns, cursor.partition, cursor))
 
 
+class _Jump(NamedTuple):
+    """A gap that the schedule left out: where it ends, and the schedule and the newest sample before it."""
+
+    to_ns: int
+    began: tuple[int, float]
+    newest_ns: int
+
+
 class Pace:
     """When a record is due at a multiple of real time; the first one sets the beginning.
 
     A record that begins more than `PAUSE_NS` after the end of all before it is not waited for: from
-    there on the schedule is earlier by the gap.
+    there on the schedule is earlier by the gap. When the next record lies before that gap again, its
+    time was wrong, and the schedule is as it was.
     """
 
     def __init__(self, speed: float | Literal["max"], clock: Clock) -> None:
@@ -205,6 +214,8 @@ class Pace:
         self._began: tuple[int, float] | None = None
         self._newest_ns = 0
         """Event time after the newest sample that was asked about."""
+        self._jump: _Jump | None = None
+        """The last gap, as long as nothing else came from behind it."""
 
     def due(self, record: Record) -> bool:
         """Whether the record's last sample has been "recorded" by now."""
@@ -212,9 +223,15 @@ class Pace:
             return True
         now = self._clock.monotonic()
         end = end_ns(record)
+        jump = self._jump
+        if jump is not None and record.start_ns != jump.to_ns:
+            if record.start_ns < jump.to_ns - PAUSE_NS:
+                self._began, self._newest_ns = jump.began, jump.newest_ns
+            self._jump = None
         if self._began is None:
             self._began = (record.start_ns, now)
         elif (gap := record.start_ns - self._newest_ns) > PAUSE_NS:
+            self._jump = _Jump(record.start_ns, self._began, self._newest_ns)
             self._began = (self._began[0] + gap, self._began[1])
         self._newest_ns = max(self._newest_ns, end)
         start_ns, began = self._began

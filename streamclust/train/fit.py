@@ -113,7 +113,7 @@ def fit(data: TrainingData, options: FitOptions, report: Report | None = None, c
     data
         Windows that are fit for training; those that are not finite are left out of it, and get label -1.
     report
-        Told how far each step is.
+        Told how far each step is, and with what it is busy: ``training``, ``training: mixture``.
     clock
         Measures the time budget and the steps.
 
@@ -151,6 +151,7 @@ class _Fit:
             )
         self._rng = np.random.default_rng(options.seed)  # noqa: TID251 — the owner of the seed
         self._seconds: dict[str, float] = {}
+        self._step = ""
         self._begun = clock.monotonic()
         self._warnings: list[str] = []
 
@@ -185,11 +186,15 @@ class _Fit:
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:
-        began = self._clock.monotonic()
+        began, self._step = self._clock.monotonic(), step
         self._report(step, 0.0)
         yield
         self._report(step, 1.0)
         self._seconds[step] = round(self._clock.monotonic() - began, 3)
+
+    def _part(self, part: str, share: float) -> None:
+        """Report how far a part of the current step is."""
+        self._report(f"{self._step}: {part}", share)
 
     def _left(self) -> float | None:
         budget = self._options.time_budget_s
@@ -216,7 +221,7 @@ class _Fit:
         self, method: str, rows: F32, clusters: int, rng: np.random.Generator, start: Assigner | None = None
     ) -> Fitted:
         settings = FitSettings(dimensions=self._options.dimensions, time_budget_s=self._left(), clock=self._clock)
-        return METHODS[method](rows, clusters, rng, settings, start=start, report=self._report)
+        return METHODS[method](rows, clusters, rng, settings, start=start, report=self._part)
 
     def _calibrated(
         self, method: str, fitted: Fitted, train: F32, chosen: NDArray[np.int64], prepared: Prepared

@@ -77,10 +77,11 @@ def pretrain(
         encoders.append(_bank(recipe, recipe.bank, data.training, tell))
     card["encoders"] = {e.kind: {"architecture": dict(e.architecture), "parameters": e.parameters} for e in encoders}
     text = json.dumps(card, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    tell("writing", 0.0)
     durable.write_file(out_dir / f"{recipe.name}.safetensors", to_bytes(encoders))
     durable.write_file(out_dir / f"{recipe.name}.json", text.encode())
     durable.write_file(out_dir / f"{recipe.name}.md", markdown(card).encode())
-    tell("done", 1.0)
+    tell("writing", 1.0)
     return card
 
 

@@ -23,6 +23,16 @@ def save(path: Path, **fields: object) -> Path:
     return path
 
 
+def header(shape: str) -> bytes:
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+def compressed(path: Path) -> bytes:
+    np.savez_compressed(path, x=X, fs=np.float64(100.0))
+    return path.read_bytes()
+
+
 def test_a_file_gives_windows_labels_and_stations(tmp_path):
     path = save(
         tmp_path / "Set (1).npz",
@@ -80,6 +90,17 @@ def test_a_file_without_windows_or_that_is_no_archive_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:
         archive.writestr("x.npy", b"no array")
 
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", header("(1000000000000000, 64)"))
+    with zipfile.ZipFile(tmp_path / "e.npz", "w") as archive:
+        archive.writestr("x.npy", header("((6, 64)"))
+    whole = bytearray(compressed(tmp_path / "f.npz"))
+    whole[60:80] = bytes(20)
+    (tmp_path / "f.npz").write_bytes(whole)
+
+    for name in ("d", "e", "f"):
+        with pytest.raises(UsageError, match="npz of plain arrays"):
+            arrays.read(tmp_path / f"{name}.npz")
     with pytest.raises(UsageError, match="must hold x"):
         arrays.read(tmp_path / "a.npz")
     with pytest.raises(UsageError, match="npz"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from lab_sets import RATE_HZ, tones
 import streamclust
 from streamclust import Clusterer
 from streamclust.core.errors import ModelError, UsageError
+from streamclust.lab import clusterer
 from streamclust.lab.evaluate import with_labels
 from streamclust.lab.models import read
 
@@ -165,3 +167,10 @@ def test_the_package_itself_stays_light():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     with pytest.raises(AttributeError, match="no attribute"):
         _ = streamclust.Cluster
+
+
+def test_the_example_in_the_docstring_runs_and_is_true():
+    found = doctest.testmod(clusterer)
+
+    assert found.attempted >= 7
+    assert found.failed == 0

@@ -199,6 +199,9 @@ def test_an_interrupted_fit_exits_with_130_and_writes_nothing(tmp_path, monkeypa
 
 def test_a_second_fit_replaces_the_model_of_the_first(fitted, tmp_path):
     data, _ = fitted
+    (tmp_path / "m").mkdir()
+    for name in ("model.json", "report.html"):
+        (tmp_path / "m" / name).write_text("of an earlier fit")
     for clusters in ("3", "2"):
         argv = [
             "fit",
@@ -214,3 +217,4 @@ def test_a_second_fit_replaces_the_model_of_the_first(fitted, tmp_path):
         assert main(argv) == 0
 
     assert len(json.loads((tmp_path / "m" / "model.json").read_text())["clusters"]) == 2
+    assert not (tmp_path / "m" / "report.html").exists(), "the pictures would be of another model"

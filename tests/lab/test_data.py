@@ -196,6 +196,13 @@ def test_an_object_array_is_never_unpickled(tmp_path):
         load([tmp_path / "w.npz"])
 
 
+def test_a_kind_that_is_an_object_says_nothing(tmp_path):
+    mseed(tmp_path / "b.mseed", 60)
+    npz(tmp_path / "a.npz", RNG.normal(size=(1, 2500)), 100.0, kind=np.array([{}], dtype=object))
+
+    assert open_data([tmp_path]).profile.name == "seismic"
+
+
 def test_batches_come_with_progress_and_can_be_read_without_being_kept(tmp_path):
     opened = open_data([npz(tmp_path / "w.npz", RNG.normal(size=(600, 64)))])
     seen: list[float] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from lab_sets import file
 
@@ -41,3 +42,10 @@ def test_without_evidence_there_are_no_curves_and_no_reliability():
     assert pages._curves({}) == {}
     assert pages._rows({}) == []
     assert pages._reliability(None) is None
+
+
+@pytest.mark.parametrize(("windows", "drawn"), [(pages.UMAP_POINTS, True), (pages.UMAP_POINTS + 1, False)])
+def test_nobody_waits_for_a_map_by_umap_of_many_windows(monkeypatch, windows, drawn):
+    monkeypatch.setattr(project, "umap", lambda z, seed: z[:, :2])
+
+    assert (pages._umap(np.zeros((windows, 3), np.float32)) is not None) == drawn

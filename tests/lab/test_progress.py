@@ -31,3 +31,29 @@ def test_on_a_terminal_each_step_has_a_bar_and_a_new_one_ends_the_last():
     assert "reading" in last
     assert "training" in last
     assert last.count("100%") >= 2
+
+
+def test_parts_of_a_step_have_no_line_of_their_own():
+    out = io.StringIO()
+
+    with bars(Console(file=out, force_terminal=False)) as report:
+        for step in ("method", "method: neighbours", "method: mixture", "method: neighbours", "method", "training"):
+            report(step, 0.5)
+
+    assert out.getvalue() == "method\ntraining\n"
+
+
+def test_on_a_terminal_a_step_says_which_part_of_it_is_at_work():
+    out = io.StringIO()
+
+    with bars(Console(file=out, force_terminal=True, width=80)) as report:
+        report("method", 0.0)
+        report("method: neighbours", 0.5)
+        report("method", 1.0)
+        report("training: mixture", 0.5)
+
+    last = [line for line in out.getvalue().splitlines() if "%" in line][-2:]
+    assert "method  " in last[0]
+    assert "100%" in last[0]
+    assert "training: mixture" in last[1]
+    assert "50%" in last[1]

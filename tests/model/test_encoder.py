@@ -172,6 +172,10 @@ def test_what_is_written_is_read_back(small, bank):
     assert found["spectrogram"].digest != found["waveform"].digest
 
 
+def test_the_same_encoders_are_the_same_bytes(small, bank):
+    assert len({to_bytes([small, bank]) for _ in range(12)}) == 1
+
+
 @pytest.mark.parametrize("cut", [0, 5, 100, -1])
 def test_a_file_that_is_cut_short_is_corrupt(small, cut):
     with pytest.raises(CorruptModel, match="whole encoder file"):
@@ -219,6 +223,12 @@ def test_a_missing_tensor_or_setting_is_corrupt(small):
         Encoder(EncoderWeights("small", "spectrogram", SMALL, less), (17, 20))
     with pytest.raises(CorruptModel, match="agree"):
         Encoder(EncoderWeights("small", "spectrogram", {"family": "pyramid"}, small.tensors), (17, 20))
+
+
+@pytest.mark.parametrize("changes", [{"strides": [0, 2]}, {"grid": [0, 4]}, {"grid": [10**13, 4]}], ids=str)
+def test_an_architecture_that_cannot_be_is_corrupt(small, changes):
+    with pytest.raises(CorruptModel, match="agree"):
+        Encoder(EncoderWeights("small", "spectrogram", {**SMALL, **changes}, small.tensors), (17, 20))
 
 
 def test_windows_of_another_shape_are_refused(small):

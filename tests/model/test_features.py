@@ -6,7 +6,18 @@ import pytest
 from streamclust.core.errors import CorruptModel, ModelError
 from streamclust.core.specs import ProfileSpec
 from streamclust.model import features
-from streamclust.model.features import ENCODER, LEVEL, SPECTROGRAM, WAVEFORM, Block, FeatureMap, NoiseTable
+from streamclust.model.features import (
+    ENCODER,
+    LEVEL,
+    POOLED,
+    POOLED_AT,
+    SPECTROGRAM,
+    WAVEFORM,
+    Block,
+    FeatureMap,
+    NoiseTable,
+    pooled,
+)
 
 PROFILE = ProfileSpec(normalise="window")
 
@@ -80,6 +91,33 @@ def test_a_missing_component_is_the_training_mean_in_every_block_and_the_other_o
     np.testing.assert_allclose(made[SPECTROGRAM][2, :12], alone[SPECTROGRAM][0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(made[LEVEL][2], alone[LEVEL][0], rtol=1e-5)
     assert np.isfinite(of_all()(logp, wave, ["a"] * 6).rows).all()
+
+
+@pytest.mark.parametrize("shift", [1, 5, 12])
+def test_the_pooled_spectrogram_is_the_same_wherever_in_the_window_something_happens(shift):
+    x = values(7, 2, 3, 13)
+    rows = pooled(x)
+
+    assert rows.shape == (7, 2 * 3 * len(POOLED_AT))
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(pooled(np.roll(x, shift, axis=3)), rows)
+    assert not np.array_equal(pooled(np.roll(x, 1, axis=2)), rows), "another frequency is something else"
+
+
+def test_the_pooled_spectrogram_holds_quantiles_over_time_of_each_channel_and_bin():
+    x = values(4, 2, 3, 11)
+    wanted = np.quantile(x, POOLED_AT, axis=3, method="lower")  # (quantiles, N, C, F)
+    np.testing.assert_array_equal(pooled(x), np.moveaxis(wanted, 0, -1).reshape(4, -1))
+
+
+def test_a_missing_component_stays_missing_when_pooled_and_counts_as_the_training_mean():
+    logp = values(6, 2, 3, 11)
+    logp[2, 1] = np.nan
+    rows = pooled(logp).reshape(6, 2, -1)
+    assert np.isnan(rows[2, 1]).all()
+    assert np.isfinite(np.delete(rows.reshape(12, -1), 5, axis=0)).all()
+    whole = FeatureMap(PROFILE, None, {}, (block(width=66), block(POOLED, 24)))
+    assert np.isfinite(whole(logp, None, ["a"] * 6).rows).all()
 
 
 def test_no_windows_have_no_features():

@@ -24,6 +24,16 @@ def clouds(rng, each=150):
     return np.concatenate(parts), np.repeat(np.arange(3), each)
 
 
+def threads(rng, dimensions=6):
+    """Ten long clusters of 30 to 600 rows, thin but for one direction of their own; and which row is whose."""
+    parts, sizes = [], np.geomspace(600, 30, 10).astype(int)
+    for size in sizes:
+        centre, direction = rng.uniform(-6, 6, dimensions), rng.normal(size=dimensions)
+        along = rng.uniform(-3, 3, (size, 1)) * direction / np.linalg.norm(direction)
+        parts.append(centre + along + 0.15 * rng.normal(size=(size, dimensions)))
+    return np.concatenate(parts), np.repeat(np.arange(10), sizes)
+
+
 def slow_density(row, share, mean, covariance, dof):
     """Peel & McLachlan (2000), eq. 3, term by term."""
     d = len(mean)
@@ -83,6 +93,17 @@ def test_clusters_of_different_shape_are_found(rng):
 
     assert len({(a, b) for a, b in zip(labels, truth, strict=True)}) < 9
     assert sum(np.bincount(labels[truth == k]).max() for k in range(3)) > 0.98 * len(z)
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_long_clusters_of_unlike_sizes_are_found_where_k_means_cuts_and_joins_them(seed):
+    z, truth = threads(np.random.default_rng(seed))
+    labels = fit_mixture(z, 10, np.random.default_rng(seed)).responsibilities.argmax(axis=1)
+    both = np.zeros((10, 10))
+    np.add.at(both, (labels, truth), 1)
+
+    assert (both.max(axis=0) > 0.95 * both.sum(axis=0)).all()
+    assert (both.max(axis=1) > 0.95 * both.sum(axis=1)).all()
 
 
 def test_the_estimated_degrees_of_freedom_tell_heavy_tails_from_light_ones(rng):

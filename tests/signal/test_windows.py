@@ -240,6 +240,19 @@ def test_records_of_no_group_are_told_when_there_are_no_others():
     assert windows.uncut(5) == Uncut(5, 0, 0, 0.0, 2.56, 5)
 
 
+@pytest.mark.parametrize(("policy", "told"), [("drop", True), ("partial", False)])
+def test_groups_of_which_every_window_was_dropped_for_a_missing_component_are_told(policy, told):
+    windows = Windows(PROFILE, WindowsSpec(group_by="station", missing_component=policy))
+    made, _ = push(windows, feed("FDSN:XX_A__H_H_Z", 20))
+    made += windows.finish()
+
+    uncut = windows.uncut(5)
+
+    assert bool(made) == (not told)
+    assert (uncut is not None) == told
+    assert not told or uncut.partial == windows.counts.incomplete > 0
+
+
 def test_triggered_windows_are_the_same_in_any_batching_and_after_a_restart():
     records = quiet_with_bursts([33.3, 52.1, 59.9, 68.0], 120)
     whole, _ = push(Windows(PROFILE, triggered()), records)

@@ -223,6 +223,24 @@ def test_data_from_before_a_gap_that_come_after_it_move_nothing() -> None:
     assert pace.due(then)
 
 
+def test_a_record_from_the_far_future_does_not_end_the_pacing() -> None:
+    clock = ManualClock()
+    pace = Pace(1.0, clock)
+    began = clock.monotonic()
+    for record in seconds("a", [0, 1, 10**9, 2, 3, 4]):
+        while not pace.due(record):
+            clock.sleep(0.01)
+    assert clock.monotonic() - began == pytest.approx(5, abs=0.05)
+
+
+def test_one_wrong_time_does_not_park_a_file_until_all_others_are_read() -> None:
+    merge = Merge()
+    others = ListReader(seconds("b", list(range(100))))
+    merge.add([pending("a", ListReader(seconds("a", [0, 1, 10**9, *range(2, 100)]))), pending("b", others)])
+    order = run(merge, 7)
+    assert order.index(("a", 50)) < order.index(("b", 70))
+
+
 def test_a_file_that_is_opened_in_parts_holds_the_merge_until_it_is_open() -> None:
     slow = pending("b", ListReader(seconds("b", [5, 6])))
     parts = [None, None, slow.open()]

@@ -187,3 +187,6 @@ def test_progress_names_each_step(plain):
     told = []
     fit(data(plain[1]), OPTIONS, report=lambda step, share: told.append((step, share)))
     assert {("features", 0.0), ("features", 1.0), ("training", 1.0), ("description", 1.0)} <= set(told)
+    steps = {step for step, _ in told if ": " not in step}
+    assert {step.partition(": ")[0] for step, _ in told} == steps == set(plain[0].seconds)
+    assert {step for step, _ in told} > steps, "parts of a step are told, by the name of the step"

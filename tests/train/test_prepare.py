@@ -66,6 +66,39 @@ def test_each_block_weighs_by_the_share_of_its_variance_that_its_components_hold
     assert found.residual.mean() == pytest.approx(1, abs=1e-3)
 
 
+def test_a_block_weighs_less_the_less_its_components_hold():
+    patterns, own = windows(4, 9 * 13, seed=2), rng()
+    mixed = own.normal(size=(200, 4)).astype(np.float32) @ patterns
+    rest, weights = windows(200, 9 * 13, seed=3), []
+    for noise in (0.1, 1.0, 4.0):
+        logp = (mixed + noise * rest).reshape(200, 1, 9, 13)
+        prepared = prepare(logp, None, ["a"] * 200, PLAIN, rng())
+        width = len(prepared.features.blocks[0].components)
+        rows = prepared.features(logp, None, ["a"] * 200).rows[:, :width]
+        weights.append(float(np.sqrt(rows.var(axis=0).sum())))
+        assert weights[-1] == pytest.approx(prepared.explained[SPECTROGRAM], rel=1e-3)
+    assert weights[0] > 0.95
+    assert weights == sorted(weights, reverse=True)
+    assert weights[-1] < 0.6
+
+
+def test_the_waveform_encoder_is_told_how_loud_the_signals_are():
+    logp, wave = windows(80, 1, 9, 13), windows(80, 1, 64, seed=1)
+    levels = []
+    for gain in (1, 100):
+        prepared = prepare(logp, gain * wave, ["a"] * 80, SHORT, rng())
+        (encoder,) = (encoder for encoder in prepared.encoders if encoder.kind == "waveform")
+        levels.append(encoder.architecture["level"])
+        found = prepared.features(logp, gain * wave, ["a"] * 80).rows
+        louder = prepared.features(logp, 3 * gain * wave, ["a"] * 80).rows
+        at = np.cumsum([0] + [len(block.components) for block in prepared.features.blocks])
+        names = [block.name for block in prepared.features.blocks]
+        part = slice(at[names.index(WAVEFORM_ENCODER)], at[names.index(WAVEFORM_ENCODER) + 1])
+        assert np.abs(found[:, part] - louder[:, part]).max() > 0.01, "loudness is seen"
+    assert levels[0] == pytest.approx(np.median(wave.std(axis=-1)), rel=1e-6)
+    assert levels[1] == pytest.approx(100 * levels[0], rel=1e-4)
+
+
 def test_a_block_that_tells_nothing_is_left_out_but_the_spectrogram_must_tell_something():
     logp, wave = windows(40, 1, 9, 13), np.zeros((40, 1, 64), np.float32)
     names = [block.name for block in prepare(logp, wave, ["a"] * 40, SHORT, rng()).features.blocks]

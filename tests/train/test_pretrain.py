@@ -82,7 +82,7 @@ def test_a_recipe_makes_an_encoder_that_works_and_its_cards(recipe, data, tmp_pa
     for wanted in ("CC0", "a test", "only a test", card["numbers"]["stop"], "redundancy"):
         assert wanted in page
     assert steps[0] == ("reading", 0.0)
-    assert steps[-1] == ("done", 1.0)
+    assert steps[-1] == ("writing", 1.0)
     assert all(0 <= share <= 1 for _, share in steps)
 
 
