@@ -175,6 +175,8 @@ class _Daemon:
         self._watch(report)
         for reason, count in report.rejected.items():
             self._log.event(f"records.quarantined.{reason}", "warning", count=count)
+        for reason in report.unfitted:
+            self._log.event("model.unfitted", "warning", reason=reason)
         if report.uncut is not None:  # after a restart, what is left to read may well be too short
             level = "info" if self._resumed else "warning"
             self._log.event("windows.none", level, **asdict(report.uncut), resumed=self._resumed)

@@ -82,6 +82,7 @@ def test_below_the_reserve_intake_pauses_before_the_disk_is_full(data, expected,
         ballast.write_bytes(bytes(35 << 20))
         path = daemons.config(tmp_path, data, state={"dir": str(state), "reserve_bytes": 10 << 20})
         with daemons.running(path) as process:
+            daemons.wait_for((state / "streamclust.sqlite").exists)
             assert _stands(state)
             assert daemons.count(state) == 0
             ballast.unlink()

@@ -22,6 +22,8 @@ RECORDED = ("icequake", "seismic", "regional", "broadband")
 FASTEST_HZ = 1000.0
 """Recordings from this rate on have no built-in profile: windows of `AT_ONCE` samples are cut at their own rate."""
 AT_ONCE = 1024
+FASTEST_PROFILE_HZ = 1e8
+"""Highest processing rate of a profile."""
 KINDS = (("ECG", "ecg"), ("EEG", "eeg"), ("EMG", "emg"))
 """What a recording may say of itself, and the profile for it."""
 
@@ -115,8 +117,8 @@ def _made(rate_hz: float, samples: int, seconds: float, level_db: float | None) 
     """Return a profile for windows of exactly this many samples."""
     slower = ceil(samples / MOST)
     rate = rate_hz / slower
-    if rate > 1e6:
-        raise UsageError(f"the sampling rate must be at most 1e6 Hz (got {rate_hz:g})")
+    if rate > FASTEST_PROFILE_HZ:
+        raise UsageError(f"the sampling rate must be at most {FASTEST_PROFILE_HZ:g} Hz (got {rate_hz:g})")
     own = round(seconds * rate)
     short = own <= SHORT
     nfft = segment(own)

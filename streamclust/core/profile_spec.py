@@ -50,7 +50,7 @@ class ProfileSpec(Spec):
     """A built-in profile (its values are then the defaults here), or a new name of your own."""
     version: int = Field(1, ge=1)
     """Raise it when you change a profile that models were made with."""
-    rate_hz: float = Field(100.0, gt=0, le=1e6, allow_inf_nan=False)
+    rate_hz: float = Field(100.0, gt=0, le=1e8, allow_inf_nan=False)
     """Processing rate; other sampling rates are resampled to it (polyphase), never up by more than 1 %."""
     window_seconds: float = Field(40.96, gt=0, le=3600, allow_inf_nan=False)
     """Length of a window."""

@@ -86,3 +86,5 @@ class TurnReport:
     ended: bool = False
     uncut: Uncut | None = None
     """Given once, after the end of a source from which no window could be cut though records came."""
+    unfitted: tuple[str, ...] = ()
+    """Why windows that waited for the first model got none; each reason is given once."""

@@ -1,8 +1,11 @@
-"""Text of a time to nanoseconds; `core.types.iso` is the way back."""
+"""Times: text to nanoseconds (`core.types.iso` is the way back), and where data without a time begin."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+
+NO_TIME_NS = 365 * 86_400 * 1_000_000_000
+"""1971-01-01, where data without absolute time begin."""
 
 
 def time_ns(text: str | None) -> int | None:

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from streamclust.core import sid
 from streamclust.core.errors import BadRecord, UsageError
 from streamclust.core.specs import ProfileSpec
+from streamclust.core.times import NO_TIME_NS
 from streamclust.core.types import NS, Flag, Window
 from streamclust.signal import process
 from streamclust.signal.grid import nominal_rate, samples_in, window_id
-from streamclust.stream.formats import MAX_UNPACKED, NO_TIME_NS
+from streamclust.stream.formats import MAX_UNPACKED
 
 UNREADABLE = (
     ValueError, EOFError, KeyError, OSError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error,
@@ -160,6 +161,8 @@ def level_db(x: NDArray[Any], rate_hz: float) -> float | None:
 
 def windows(arrays: Arrays, profile: ProfileSpec) -> Iterator[Window]:
     """Yield the windows, laid one after the other from 1971 on, each on a whole second; they have no neighbours.
+
+    These times are invented, so that each window has an id of its own; `train.describe.timeless` knows the layout.
 
     Raises
     ------

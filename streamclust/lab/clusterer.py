@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -136,10 +137,13 @@ class Clusterer:
         from streamclust.train.fit import FitOptions, fit
 
         x = checked(X)
-        data = self._windows(x, _profile(self.profile))
         options = FitOptions(
-            clusters=self.clusters, method=self.method, seed=self.seed, time_budget_s=self.time_budget_s
+            clusters=_clusters(self.clusters),
+            method=_method(self.method),
+            seed=_whole("seed", self.seed, 0),
+            time_budget_s=None if self.time_budget_s is None else _positive("time_budget_s", self.time_budget_s),
         )
+        data = self._windows(x, _profile(self.profile))
         self.result_ = fit(data.training(), options)
         self.bundle_ = self.result_.bundle
         self.profile_, self.chosen_ = data.profile, data.chosen
@@ -194,15 +198,45 @@ class Clusterer:
             raise UsageError("Clusterer: must be fitted first (got an unfitted one)")
 
     def _windows(self, x: NDArray[Any], profile: ProfileSpec | None) -> Dataset:
-        return collected(open_arrays(Arrays(STREAM, x, float(self.fs)), profile))
+        return collected(open_arrays(Arrays(STREAM, x, _positive("fs", self.fs)), profile))
 
 
 def _profile(name: str | ProfileSpec) -> ProfileSpec | None:
     """Return a profile by its name; None for ``auto``."""
     if isinstance(name, ProfileSpec):
         return name
-    if name == "auto":
+    if isinstance(name, str) and name == "auto":
         return None
-    if name not in PROFILES:
+    if not isinstance(name, str) or name not in PROFILES:
         raise UsageError(f"profile: must be auto or one of {', '.join(sorted(PROFILES))} (got {name})")
     return ProfileSpec.model_validate({"name": name, **PROFILES[name]})
+
+
+def _method(name: Any) -> str:
+    """Return the name of a method."""
+    from streamclust.train.methods import NAMES
+
+    if not isinstance(name, str) or name not in {"auto", *NAMES}:
+        raise UsageError(f"method: must be auto or one of {', '.join(NAMES)} (got {name!r})")
+    return name
+
+
+def _clusters(value: Any) -> int | Literal["auto"]:
+    """Return a number of clusters, or ``auto``."""
+    if isinstance(value, str) and value == "auto":
+        return "auto"
+    return _whole("clusters", value, 1, "auto or ")
+
+
+def _whole(name: str, value: Any, least: int, other: str = "") -> int:
+    """Return a whole number of at least `least`; `other` says what else there may be."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or value < least:
+        raise UsageError(f"{name}: must be {other}a whole number >= {least} (got {value!r})")
+    return int(value)
+
+
+def _positive(name: str, value: Any) -> float:
+    """Return a finite number > 0."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real) or not 0 < float(value) < float("inf"):
+        raise UsageError(f"{name}: must be a finite number > 0 (got {value!r})")
+    return float(value)

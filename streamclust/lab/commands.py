@@ -35,7 +35,7 @@ def entries() -> tuple[Entry, ...]:
         ),
         Entry(
             "assign", "give each window its cluster by a model", "streamclust assign new/*.mseed --model model --out events.csv",
-            data, _assign_arguments, _assign,
+            f"{data} Windows in arrays have no times: their start and end only number them, from 1971 on.", _assign_arguments, _assign,
         ),
         Entry(
             "evaluate", "say how good a model's clusters are", "streamclust evaluate windows.npz --model model --json",

@@ -40,7 +40,8 @@ class Reading:
     windows: WindowsSpec = field(default_factory=WindowsSpec)
     """Groups, gaps and triggers, as for the daemon; of no meaning for arrays of windows."""
     most_bytes: int = 2 << 30
-    """Spectrograms and waveforms that are held at most; of more, every second window is left out, again and again."""
+    """Spectrograms and waveforms of recordings that are held at most; of more, every second window is left out, again and
+    again. Windows that come as arrays are all kept: they are in memory already, and people want one answer for each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -249,7 +250,11 @@ def load(
 
 
 def collected(opened: Opened, most_bytes: int = 2 << 30, report: Report | None = None) -> Dataset:
-    """Read all batches into one data set; beyond `most_bytes` every second window is left out, again and again."""
+    """Read all batches into one data set.
+
+    Of recordings beyond `most_bytes` every second window is left out, again and again; windows that come as arrays are
+    all kept, in their order.
+    """
     kept: list[Batch] = []
     held, stride, seen = 0, 1, 0
     for batch in opened.batches(report):

@@ -12,7 +12,7 @@ from streamclust.core.types import F32
 from streamclust.lab import project, report
 from streamclust.lab.data import Dataset
 from streamclust.lab.models import NOVEL_ABOVE
-from streamclust.train.describe import Assigned, describe
+from streamclust.train.describe import Assigned, describe, timeless
 from streamclust.train.fit import FitResult
 
 UMAP_POINTS = 2000
@@ -35,6 +35,7 @@ def html(result: FitResult, data: Dataset) -> str:
             labels=result.labels,
             embeddings=np.nan_to_num(result.embeddings),
             start_ns=windows.start_ns,
+            timeless=timeless(windows.streams, windows.start_ns, windows.end_ns),
             exemplars={one.index: report.exemplar(one, windows.logp, windows.wave, at) for one in clusters},
             noise_median=noise,
             umap=_umap(np.nan_to_num(result.embeddings)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,8 +32,6 @@ class Survey(NamedTuple):
 
     rate_hz: float
     """The rate of most of the signal."""
-    stream_rates: Mapping[str, float]
-    """Stream -> its rate, Hz."""
     level_db: float | None
     """Power density in the middle of the streams, dB re (unit of the samples)^2/Hz."""
 
@@ -96,14 +94,12 @@ class Recordings:
             There is none.
         """
         seconds: defaultdict[float, float] = defaultdict(float)
-        rates: dict[str, float] = {}
         levels: list[float] = []
         seen, rejected = 0, Rejected()
         for polled in self._polls():
             rejected.add(polled.rejects)
             for record in polled.records:
                 seconds[record.rate_hz] += len(record.samples) / record.rate_hz
-                rates.setdefault(record.stream, record.rate_hz)
                 seen += len(record.samples)
             levels += [level for record in polled.records[::16] if (level := _power(record)) > 0]
             if seen > LOOK:
@@ -112,7 +108,7 @@ class Recordings:
             why = f" (got {'; '.join(rejected.lines[:3])})" if rejected.lines else ""
             raise UsageError(f"there must be signal in {', '.join([*self._files, *self._archives])}{why}")
         middle = float(10 * np.log10(np.median(levels))) if levels else None
-        return Survey(max(seconds, key=lambda rate: seconds[rate]), rates, middle)
+        return Survey(max(seconds, key=lambda rate: seconds[rate]), middle)
 
     def windows(self, profile: ProfileSpec, spec: WindowsSpec) -> Iterator[Read]:
         """Yield windows on the daemon's grid, as its assembler cuts them."""

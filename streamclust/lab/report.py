@@ -47,14 +47,6 @@ class Reliability(NamedTuple):
     after: tuple[Sequence[float], Sequence[float]]
 
 
-class Guard(NamedTuple):
-    """One check against a collapsed fit."""
-
-    name: str
-    passed: bool
-    detail: str
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportData:
     """All that a report shows. N windows, K clusters; what is None or empty is left out."""
@@ -69,6 +61,8 @@ class ReportData:
     """Shape (N, D)."""
     start_ns: NDArray[np.int64]
     """Shape (N,)."""
+    timeless: bool = False
+    """Whether those times are invented, because the windows came without any: then none is shown."""
     exemplars: Mapping[int, Sequence[Exemplar]] = field(default_factory=dict)
     """Label -> windows, the medoid first."""
     noise_median: F32 | None = None
@@ -88,7 +82,6 @@ class ReportData:
     """Shape (N,), 0 to 1."""
     novel_above: float | None = None
     """Windows above it are novel."""
-    guards: Sequence[Guard] = ()
     warnings: Sequence[str] = ()
     notes: Sequence[tuple[str, Any]] = ()
     """Further lines of the summary: files, windows, seconds, ..."""
@@ -125,9 +118,10 @@ def write(info: ReportData) -> str:
     """Return the page as text; less than 3 MB whatever the fit."""
     clusters = sorted(info.clusters, key=lambda one: -one.count)[:SHOWN_CLUSTERS]
     start, end = _span(info)
+    about = "windows without times" if info.timeless else f"{start} to {end} UTC"
     head = (
-        f'<p class="dim">{len(info.labels):,} windows in {len(info.clusters)} clusters; {start} to {end} UTC; '
-        f"profile {escape(info.profile.label)}. All times are UTC.</p>"
+        f'<p class="dim">{len(info.labels):,} windows in {len(info.clusters)} clusters; {about}; '
+        f"profile {escape(info.profile.label)}.{'' if info.timeless else ' All times are UTC.'}</p>"
     )
     sections = (
         ("summary", "Summary", _summary(info)),
@@ -152,28 +146,25 @@ def _span(info: ReportData) -> tuple[str, str]:
 
 def _summary(info: ReportData) -> str:
     profile = info.profile
+    every = "" if info.timeless else f", every {profile.hop_seconds:g} s"
     lines: list[tuple[str, Any]] = [
-        ("windows", f"{len(info.labels):,} of {profile.window_seconds:g} s, every {profile.hop_seconds:g} s"),
+        ("windows", f"{len(info.labels):,} of {profile.window_seconds:g} s{every}"),
         ("profile", f"{profile.label}, {profile.rate_hz:g} Hz, {len(info.clusters)} clusters"),
     ]
     lines += [("method", info.method)] if info.method else []
     lines += [("why", info.reason)] if info.reason else []
-    alarms = [*info.warnings, *(f"guard failed: {one.name}: {one.detail}" for one in info.guards if not one.passed)]
-    items = "".join(f"<li>{escape(text)}</li>" for text in alarms)
-    alarm = f'<div class="warn" role="note"><strong>To know before use</strong><ul>{items}</ul></div>' if alarms else ""
-    guards = page.table(
-        [
-            {"guard": one.name, "result": "passed" if one.passed else "failed", "detail": one.detail}
-            for one in info.guards
-        ]
-    )
-    return alarm + page.pairs([*lines, *info.notes]) + guards
+    if not info.warnings:
+        return page.pairs([*lines, *info.notes])
+    items = "".join(f"<li>{escape(text)}</li>" for text in info.warnings)
+    alarm = f'<div class="warn" role="note"><strong>To know before use</strong><ul>{items}</ul></div>'
+    return alarm + page.pairs([*lines, *info.notes])
 
 
 def _sizes(clusters: Sequence[ClusterInfo]) -> str:
     if not clusters:
         return ""
     most = max(1, *(one.count for one in clusters))
+    timed = any(one.hourly is not None for one in clusters)
     rows = []
     for one in clusters:
         width = 260 * one.count / most
@@ -183,15 +174,17 @@ def _sizes(clusters: Sequence[ClusterInfo]) -> str:
             f'<rect class="k{one.index % charts.COLOURS} fill" y="1" width="{width:.1f}" height="12"/>',
             f"{one.cluster}: {one.count} windows",
         )
-        hourly = "" if one.hourly is None else f"{one.hourly:.3g}"
+        hourly = f'<td class="num">{"" if one.hourly is None else f"{one.hourly:.3g}"}</td>' if timed else ""
         rows.append(
             f"<tr><td>{charts.swatch(one.index)}{escape(one.cluster)}</td><td>{escape(one.description)}</td>"
             f'<td>{bar}</td><td class="num">{one.count:,}</td><td class="num">{one.share:.1%}</td>'
-            f'<td class="num">{hourly}</td></tr>'
+            f"{hourly}</tr>"
         )
     names = ("cluster", "description", "size")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    head += "".join(f'<th scope="col" class="num">{name}</th>' for name in ("windows", "share", "windows/hour"))
+    head += "".join(
+        f'<th scope="col" class="num">{name}</th>' for name in ("windows", "share", "windows/hour")[: 2 + timed]
+    )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
@@ -261,7 +254,11 @@ def _cluster(
     )
     alt = f"mean spectrogram of {one.cluster}: {one.description}"
     large = charts.svg(300, 210, image + charts.axes(frame, "time in window (s)", "frequency (Hz)"), alt)
-    small = "".join(_thumb(one, at, item, png.indices(part, *scale)) for at, (item, part) in enumerate(thumbs))
+    times = ["" if info.timeless else iso(item.start_ns)[:19].replace("T", " ") for item, _ in thumbs]
+    small = "".join(
+        _thumb(one, item, png.indices(part, *scale), (at == 0 and item.row == one.medoid, when))
+        for at, ((item, part), when) in enumerate(zip(thumbs, times, strict=True))
+    )
     return (
         f'<div class="cluster"><h3>{charts.swatch(one.index)}{escape(one.cluster)} · {escape(one.description)}</h3>'
         f'<p class="facts">{escape("; ".join(facts))}</p><div class="row"><div>{large}</div>'
@@ -269,16 +266,18 @@ def _cluster(
     )
 
 
-def _thumb(one: ClusterInfo, at: int, item: Exemplar, picture: png.Bytes2D) -> str:
-    kind = "medoid" if at == 0 and item.row == one.medoid else "exemplar"
-    when = iso(item.start_ns)[:19].replace("T", " ")
+def _thumb(one: ClusterInfo, item: Exemplar, picture: png.Bytes2D, known: tuple[bool, str]) -> str:
+    """Draw one window; `known` is whether it is the medoid, and its time, empty when it has none."""
+    medoid, when = known
+    kind = "medoid" if medoid else "exemplar"
     name = item.stream.removeprefix("FDSN:")
     stream = name if len(name) <= 60 else name[:59] + "…"
-    alt = f"spectrogram of the {kind} of {one.cluster}: {stream}, {when} UTC"
-    drawn = "" if item.wave is None else charts.wave(item.wave[0], f"waveform: {stream}, {when} UTC")
+    of = f"{stream}, {when} UTC" if when else stream
+    alt = f"spectrogram of the {kind} of {one.cluster}: {of}"
+    drawn = "" if item.wave is None else charts.wave(item.wave[0], f"waveform: {of}")
     return (
         f'<figure><img src="{png.data_uri(picture, png.viridis())}" alt="{escape(alt)}">{drawn}'
-        f"<figcaption>{escape(stream)}<br>{when}<br>{kind}, {item.membership:.2f}</figcaption></figure>"
+        f"<figcaption>{escape(stream)}<br>{when}{'<br>' if when else ''}{kind}, {item.membership:.2f}</figcaption></figure>"
     )
 
 
@@ -308,7 +307,7 @@ def _maps(info: ReportData) -> str:
 
 
 def _timeline(info: ReportData, clusters: Sequence[ClusterInfo]) -> str:
-    if not clusters or not len(info.start_ns) or int(np.ptp(info.start_ns)) == 0:
+    if info.timeless or not clusters or not len(info.start_ns) or int(np.ptp(info.start_ns)) == 0:
         return ""
     first, end = int(info.start_ns.min()), int(info.start_ns.max()) + info.profile.hop_ns
     bins = int(min(_BINS, max(1, (end - first) // max(1, info.profile.hop_ns))))

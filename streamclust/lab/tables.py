@@ -1,4 +1,7 @@
-"""Assignment events -> one file: .csv, .jsonl or .parquet, one row a window; whole or not at all."""
+"""Assignment events -> one file: .csv, .jsonl or .parquet, one row a window; whole or not at all.
+
+Start and end of windows that came as arrays are no times: they number the windows, in their order, from 1971 on.
+"""
 
 from __future__ import annotations
 

@@ -27,6 +27,9 @@ MANIFEST = "model.json"
 _NOISE = ("noise_median", "noise_spread", "fallback_median", "fallback_spread")
 KIND_OF = {ENCODER: "spectrogram", WAVEFORM_ENCODER: "waveform"}
 """Block -> the kind of encoder that makes it."""
+_MOST_WEIGHT, _MOST_LAYERS = 1e12, 6
+"""Largest number in head and mixture, and longest head: what they make of features up to `features.MOST` is finite."""
+_BOUNDS = {"dof": (1e-9, 1e15), "exponent": (1e-9, 1e15), "temperature": (1e-6, 1e6)}
 _KEYS = {
     "format": int,
     "method": str,
@@ -290,6 +293,7 @@ def _check(bundle: Bundle) -> None:
             _corrupt(name, "float32", array.dtype)
     _check_noise(bundle)
     _check_blocks(bundle)
+    _check_ranges(bundle.assigner)
 
 
 def _check_noise(bundle: Bundle) -> None:
@@ -317,6 +321,19 @@ def _check_blocks(bundle: Bundle) -> None:
             _corrupt(f"block {block.name}", f"rows of {wanted} values", block.mean.size)
         if block.name in KIND_OF and KIND_OF[block.name] not in {encoder.kind for encoder in bundle.encoders}:
             _corrupt("encoders", f"of kind {KIND_OF[block.name]}, as a block wants it", "none")
+
+
+def _check_ranges(assigner: Assigner) -> None:
+    """Check that finite features get finite memberships."""
+    if len(assigner.head.layers) > _MOST_LAYERS:
+        _corrupt("head", f"at most {_MOST_LAYERS} layers", len(assigner.head.layers))
+    for name, array in assigner.arrays().items():
+        if not (np.abs(array) <= _MOST_WEIGHT).all():
+            _corrupt(name, f"within +- {_MOST_WEIGHT:g}", f"{np.abs(array).max():g}")
+    for name, (least, most) in _BOUNDS.items():
+        value = getattr(assigner if name == "temperature" else assigner.mixture, name)
+        if not least <= value <= most:
+            _corrupt(name, f"{least:g}..{most:g}", f"{value:g}")
 
 
 def _difference(own: ProfileSpec, other: ProfileSpec) -> str:

@@ -1,4 +1,7 @@
-"""The formulas of deep embedded clustering: kernels, membership, target, divergence; no other file holds them.
+"""The formulas of deep embedded clustering: kernels, membership, target, divergence, as numpy computes them.
+
+`model.methods.deep` has twins of three of them in torch, for gradients, which tests compare with these; the constant of
+the t density is in `model.mixture`.
 
 Xie, Girshick, Farhadi (2016): Unsupervised Deep Embedding for Clustering Analysis, ICML 33.
 Guo, Gao, Liu, Yin (2017): Improved Deep Embedded Clustering with Local Structure Preservation, IJCAI 26.
@@ -135,8 +138,3 @@ def unexplained(x: F64 | F32, reconstruction: F64 | F32) -> float:
     if variance > 0:
         return error / variance
     return 0.0 if error == 0 else float("inf")
-
-
-def idec_loss(unexplained_share: float, divergence: float, gamma: float) -> float:
-    """IDEC's objective L = L_r + gamma L_c (Guo 2017, eq. 4), L_r as in `unexplained`, L_c as in `kl` over N."""
-    return unexplained_share + gamma * divergence

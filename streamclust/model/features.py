@@ -25,6 +25,11 @@ LEVEL = "level"
 BLOCKS = (SPECTROGRAM, POOLED, ENCODER, WAVEFORM, WAVEFORM_ENCODER, LEVEL)
 """Names of the parts that features are made of, in their order."""
 
+SCALE = (1e-36, 1e36)
+"""Least and most of `Block.scale`; of `Block.residual` the squares of these."""
+MOST = 1e18
+"""Features are clipped to +- this: windows far beyond all that a model has seen still get finite ones."""
+
 POOLED_AT = (0.1, 0.5, 0.9, 1.0)
 """Quantiles over time that are kept of each frequency bin."""
 
@@ -65,8 +70,12 @@ class Block:
             )
         if not (np.isfinite(self.mean).all() and np.isfinite(self.components).all()):
             raise CorruptModel(f"block {self.name}: must be finite (got NaN or infinity)")
-        if not (0 < self.scale < float("inf") and 0 < self.residual < float("inf")):
-            raise CorruptModel(f"block {self.name}: scale and residual must be > 0 (got {self.scale}, {self.residual})")
+        least, most = SCALE
+        if not (least <= self.scale <= most and least**2 <= self.residual <= most**2):
+            raise CorruptModel(
+                f"block {self.name}: scale must be {least:g}..{most:g} and residual {least**2:g}..{most**2:g} "
+                f"(got {self.scale:g}, {self.residual:g})"
+            )
 
     def project(self, rows: F32) -> tuple[F64, F64]:
         """Features (N, D), and what was left of each row relative to training (N,).
@@ -173,7 +182,7 @@ class FeatureMap:
                 parts.append(z)
                 if block.name == self.measured:
                     residual[part] = left
-            rows[part] = np.concatenate(parts, axis=1)
+            rows[part] = np.clip(np.concatenate(parts, axis=1), -MOST, MOST)
         return Features(rows, residual)
 
 

@@ -9,11 +9,23 @@ import numpy as np
 from streamclust.core.errors import CorruptModel
 from streamclust.core.types import F32, F64
 
+_ROUNDING = 1e-6
+"""Distances and residuals are of the order of 1, and kept in float32."""
+
 
 def tail(value: F64, quantiles: F32) -> F64:
-    """Share of held-back windows that had less than `value` (N,), by their quantiles (Q,); 0 to 1."""
-    share = np.linspace(0.0, 1.0, quantiles.size)
-    return np.asarray(np.interp(value, quantiles.astype(np.float64), share), np.float64)
+    """Share of held-back windows that had less than `value` (N,), by their quantiles (Q,); 0 to 1.
+
+    Values that differ by rounding count as equal: of windows that are copies of one another none had less.
+    """
+    known = quantiles.astype(np.float64)
+    at = np.searchsorted(known, value - _ROUNDING * (1.0 + np.abs(value)), side="left")
+    equal = known[np.minimum(at, known.size - 1)] <= value
+    inside = np.clip(at, 1, known.size - 1)
+    low, high = known[inside - 1], known[inside]
+    between = np.clip((value - low) / np.where(high > low, high - low, 1.0), 0.0, 1.0)
+    share = np.where(equal & (at < known.size), at, np.where(at == 0, 0.0, inside - 1 + between))
+    return np.asarray(np.where(at == known.size, known.size - 1, share) / (known.size - 1), np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,6 +21,10 @@ _A_FLOAT, _A_INT, _A_INTS = 1, 2, 7
 _QUIET = 1e-30
 """Added to the mean square of a waveform before its root: silence stays silence."""
 
+SHARPNESS, LEVEL = (1e-3, 1e6), (1e-36, 1e36)
+"""Least and most of these settings of a kernel bank; far within what float32 holds."""
+MOST_DILATION = 1 << 16
+
 Shape = tuple[int, ...]
 Tensors = Mapping[str, F32]
 
@@ -141,6 +145,23 @@ def _check_chain(tensors: Tensors, names: Sequence[str], channels: int) -> None:
         channels = len(weight)
 
 
+def _check_bank(architecture: Mapping[str, Any], tensors: Tensors) -> None:
+    """Check the settings of a kernel bank: those that only distort the result pass every other check."""
+    kernels, thresholds, length = tensors["kernels"], tensors["thresholds"], architecture["length"]
+    if type(length) is not int or length % 2 == 0 or kernels.ndim != 3 or kernels.shape[1:] != (1, length):
+        raise CorruptModel(f"encoder: kernels must be (K, 1, length), length odd (got {kernels.shape}, {length!r:.20})")
+    if thresholds.ndim != 1 or not thresholds.size:
+        raise CorruptModel(f"encoder: thresholds must be (T,), T >= 1 (got {thresholds.shape})")
+    steps = architecture["dilations"]
+    if not steps or not all(type(step) is int and 1 <= step <= MOST_DILATION for step in steps):
+        raise CorruptModel(f"encoder: dilations must be 1..{MOST_DILATION} (got {steps!r:.80})")
+    settings = {"sharpness": (architecture["sharpness"], SHARPNESS), "level": (architecture.get("level"), LEVEL)}
+    for name, (value, (least, most)) in settings.items():
+        if (value is None and name == "level") or (type(value) in (int, float) and least <= value <= most):
+            continue
+        raise CorruptModel(f"encoder: {name} must be {least:g}..{most:g} (got {value!r:.20})")
+
+
 def _kernel_bank(graph: Graph, architecture: Mapping[str, Any], tensors: Tensors, shape: Shape) -> None:
     """Share of the time that each kernel's response exceeds each threshold (MiniRocket, Dempster 2021), softened.
 
@@ -149,14 +170,15 @@ def _kernel_bank(graph: Graph, architecture: Mapping[str, Any], tensors: Tensors
     a level, by its own root mean square. A sigmoid in place of the step keeps the result continuous, so that
     rounding moves nothing.
     """
+    _check_bank(architecture, tensors)
     x = graph.add("Sub", [INPUT, graph.add("ReduceMean", [INPUT], axes=[2], keepdims=1)])
-    level = float(architecture.get("level") or 0.0)
-    if level:
-        x = graph.add("Mul", [x, graph.floats("1 / level", np.float32(1 / level))])
+    level = architecture.get("level")
+    if level is not None:
+        x = graph.add("Mul", [x, graph.floats("1 / level", np.float32(1 / float(level)))])
     power = graph.add("ReduceMean", [graph.add("Mul", [x, x])], axes=[2], keepdims=1)
-    if level:
+    if level is not None:
         power = graph.add("Mul", [power, graph.floats("half", np.float32(0.5))])
-    floor = graph.floats("floor", np.float32(0.5 if level else _QUIET))
+    floor = graph.floats("floor", np.float32(_QUIET if level is None else 0.5))
     x = graph.add("Div", [x, graph.add("Sqrt", [graph.add("Add", [power, floor])])])
     sharpness = graph.floats("sharpness", np.float32(architecture["sharpness"]))
     kernels = graph.floats("kernels", tensors["kernels"])

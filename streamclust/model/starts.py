@@ -20,6 +20,8 @@ _FLOOR = 1e-6
 _LEAST_PARTS, _MOST_PARTS = 30, 200
 _ROWS_A_PART = 5
 _FEWEST_TO_MOVE = 3
+_UNKNOWN = 1e300
+"""Price of merging parts whose covariance is singular in floating point: every other pair comes first."""
 MOVES = 6
 """Starts that merge two clusters and split a third, at most."""
 
@@ -117,7 +119,7 @@ def _halves(
     if len(rows) < _ROWS_A_PART or not np.ptp(rows, axis=0).any():
         return np.zeros(len(rows), np.intp), np.inf
     labels = by_merging(rows, 2, rng, share, prior, _LEAST_PARTS // 2).labels
-    if not labels.any():
+    if labels.min() == labels.max():
         return labels, np.inf
     parts = _described(rows, labels, 2, share)
     return labels, float(_cost(parts.mass, parts.scatter, prior).sum())
@@ -131,11 +133,15 @@ def pooled(z: F64, start: Start, weights: F64) -> F64:
 
 
 def _described(z: F64, labels: NDArray[np.intp], count: int, weights: F64) -> _Parts:
+    """Describe the parts that rows (N, D) are labelled with; one without rows (or weight) has mass 0 and the mean of all."""
     dimensions = z.shape[1]
     parts = _Parts(np.zeros(count), np.zeros((count, dimensions)), np.zeros((count, dimensions, dimensions)))
     for m in range(count):
         rows, share = z[labels == m], weights[labels == m]
         parts.mass[m] = share.sum()
+        if parts.mass[m] <= 0.0:
+            parts.mean[m] = z.mean(axis=0)
+            continue
         parts.mean[m] = np.average(rows, axis=0, weights=share)
         difference = rows - parts.mean[m]
         parts.scatter[m] = (difference * share[:, None]).T @ difference
@@ -168,15 +174,18 @@ def _merged(parts: _Parts, k: int, prior: F64) -> NDArray[np.intp]:
 
 
 def _prices(parts: _Parts, own: F64, m: int, prior: F64) -> F64:
-    """Return what merging part m with each other one costs, shape (M,)."""
+    """Return what merging part m with each other one costs, shape (M,); finite, so that of two there is a pair to merge."""
     mass = parts.mass + parts.mass[m]
     between = parts.mean - parts.mean[m]
-    weight = (parts.mass * parts.mass[m] / mass)[:, None, None]
+    weight = (parts.mass * parts.mass[m] / np.maximum(mass, np.finfo(np.float64).tiny))[:, None, None]
     scatter = parts.scatter + parts.scatter[m] + weight * between[:, :, None] * between[:, None, :]
-    return np.asarray(_cost(mass, scatter, prior) - own - own[m], np.float64)
+    price = np.asarray(_cost(mass, scatter, prior), np.float64)
+    known = np.isfinite(price) & np.isfinite(own) & np.isfinite(own[m])
+    return np.where(known, price - np.where(known, own + own[m], 0.0), _UNKNOWN)
 
 
 def _cost(mass: F64, scatter: F64, prior: F64) -> F64:
     """-2 log likelihood of each cluster's rows and proportion at its best Gaussian, but for a constant, (M,)."""
     covariance = (scatter + np.diag(prior)) / (mass + 1.0)[:, None, None]
-    return np.asarray(mass * np.linalg.slogdet(covariance)[1] - 2.0 * mass * np.log(mass), np.float64)
+    own = np.log(np.maximum(mass, np.finfo(np.float64).tiny))  # a part without rows costs nothing
+    return np.asarray(mass * np.linalg.slogdet(covariance)[1] - 2.0 * mass * own, np.float64)

@@ -36,12 +36,11 @@ import numpy as np
 
 from streamclust.core import sid
 from streamclust.core.errors import BadRecord, Reason
+from streamclust.core.times import NO_TIME_NS
 from streamclust.core.types import NS, Samples
 
 MSEED = "MSEED"
 NPZ = "NPZ"
-NO_TIME_NS = 365 * 86400 * NS
-"""1971-01-01, where traces without absolute time begin."""
 _LAST_NS = int(np.datetime64("2262-01-01", "s").astype(np.int64)) * NS
 MAX_FILE = 1 << 30
 """Largest file read whole, bytes."""

@@ -55,6 +55,7 @@ class Live:
         self._pending: list[Batch] = []
         self._usable = 0
         self._unpublished: Mapping[str, bytes] | None = None
+        self._reasons: tuple[str, ...] = ()
         version = store.newest_good()
         self._active = None if version is None else self._load(version)
 
@@ -79,10 +80,17 @@ class Live:
             for window in batch.windows:
                 yield window.needs
 
+    def reasons(self) -> tuple[str, ...]:
+        """Why windows that waited got no model, since the last call; each reason is given once."""
+        told, self._reasons = self._reasons, ()
+        return told
+
     def assign(self, batch: Batch, processed_at_ns: int) -> list[Event]:
         """Return the events that can be made now; windows may be held back until the first fit.
 
-        A window whose flags forbid a cluster gets its event at once, without cluster and model.
+        A window whose flags forbid a cluster gets its event at once, without cluster and model. When the
+        first fit fails, so do the windows that waited for it (`reasons` has the reason), and the
+        next ones wait for another fit.
         """
         if self._active is not None:
             return scored(batch, self._active.scorer, self._active.version, processed_at_ns)
@@ -100,11 +108,14 @@ class Live:
 
     def finish(self, processed_at_ns: int) -> list[Event]:
         """Fit with what there is, or give the events out without clusters: a bounded source has ended."""
-        clusters = self._spec.clusters if isinstance(self._spec.clusters, int) else 2
-        if self._usable >= WINDOWS_A_CLUSTER * clusters:
+        if not self._pending:
+            return []
+        least = WINDOWS_A_CLUSTER * (self._spec.clusters if isinstance(self._spec.clusters, int) else 2)
+        if self._usable >= least:
             return self._first(processed_at_ns)
+        reason = f"the source ended: must be at least {least} windows that may be trained on (got {self._usable})"
         waiting, self._pending, self._usable = self._pending, [], 0
-        return [unscored(batch, 0, self._profile, processed_at_ns) for batch in waiting]
+        return self._without(waiting, reason, processed_at_ns)
 
     def publish(self) -> None:
         """Make a model that was just fitted durable; comes before the events that name it.
@@ -126,16 +137,21 @@ class Live:
         waiting, self._pending, self._usable = self._pending, [], 0
         train = [batch for batch in waiting if not batch.flags[0] & NO_TRAINING]
         if not train:
-            return [unscored(batch, 0, self._profile, processed_at_ns) for batch in waiting]
+            return self._without(waiting, "none of them may be trained on", processed_at_ns)
         try:
             bundle = self._fit(joined(train), self._profile, self._spec)
-        except ModelError:
-            return [unscored(batch, 0, self._profile, processed_at_ns) for batch in waiting]
+        except ModelError as error:
+            return self._without(waiting, str(error), processed_at_ns)
         self._unpublished = bundle.to_bytes()
         version = max(self._store.versions(), default=0) + 1
         self._active = Active(version, Scorer(bundle, self._profile, self._spec.novel_above))
         scorer = self._active.scorer
         return [event for batch in waiting for event in scored(batch, scorer, version, processed_at_ns)]
+
+    def _without(self, waiting: list[Batch], reason: str, processed_at_ns: int) -> list[Event]:
+        """Return the events of windows that get no model, and keep the reason to be told."""
+        self._reasons += (f"{len(waiting)} windows get no cluster: {reason}",)
+        return [unscored(batch, 0, self._profile, processed_at_ns) for batch in waiting]
 
     def _load(self, version: int) -> Active:
         bundle = from_bytes(self._store.load(version))

@@ -206,4 +206,5 @@ class Loop:
             newest_ns=windows.newest_ns,
             ended=self.ended,
             uncut=uncut,
+            unfitted=self._live.reasons(),
         )

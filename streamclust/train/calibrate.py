@@ -19,12 +19,7 @@ from streamclust.train.agreement import halves, matching
 Rows = NDArray[np.int64]
 Refit = Callable[[Rows, np.random.Generator], Assigner]
 """A fit to some rows of the features, with as many clusters each time."""
-Measure = Callable[[Rows], tuple[F64, F64]]
-"""Distances to the assigned centroid and reconstruction errors, each (n,), >= 0, of some rows."""
 
-FOLDS = 4
-FOLD_BLOCK = 16
-"""Consecutive windows of one fold: overlapping neighbours should not sit on both sides."""
 QUANTILES = 1025
 BINS = 10
 _COLDEST, _HOTTEST = 0.01, 1000.0
@@ -154,38 +149,6 @@ def reliability(confidence: F64, right: NDArray[np.bool_], bins: int = BINS) -> 
     accuracy = np.bincount(at, weights=right.astype(np.float64), minlength=bins)[used] / count[used]
     error = float((np.abs(accuracy - mean) * count[used]).sum() / max(count.sum(), 1))
     return Reliability(tuple(mean.tolist()), tuple(accuracy.tolist()), tuple(count[used].tolist()), error)
-
-
-def folds(count: int) -> Rows:
-    """Fold of each row, shape (N,): blocks of 16 consecutive rows, 4 folds in turn."""
-    return (np.arange(count) // FOLD_BLOCK) % FOLDS
-
-
-def held_back(count: int, fit: Callable[[Rows], Measure], least: int) -> tuple[F64, F64]:
-    """Distances and residuals, each (N,), of rows measured by a fit that had not seen them.
-
-    Each of the 4 folds is measured by a fit to the others: those of a fit's own windows are too
-    small, the more so the fewer there are. With fewer than 4 folds' worth of rows, by one fit to all.
-
-    Parameters
-    ----------
-    count
-        N, rows in the order of time within each stream.
-    fit
-        Given rows to fit, returns what measures any rows. Distances of the fits are compared with one another
-        and with the model's: use squared-off Mahalanobis distances, or one embedding for all.
-    least
-        Rows that a fold must have for this to be worth it, such as twice the number of clusters.
-    """
-    rows = np.arange(count)
-    if count < FOLDS * max(FOLD_BLOCK, least):
-        return fit(rows)(rows)
-    fold = folds(count)
-    distance, residual = np.empty(count), np.empty(count)
-    for held in range(FOLDS):
-        out = fold == held
-        distance[out], residual[out] = fit(rows[~out])(rows[out])
-    return distance, residual
 
 
 def tails(distance: F64, residual: F64) -> Tails:

@@ -189,7 +189,7 @@ def choose_method(
     candidates: Mapping[str, Candidate],
     rng: np.random.Generator,
     margins: Mapping[str, float] | None = None,
-    max_rows: int = 1500,
+    max_rows: int = 1000,
 ) -> tuple[str, dict[str, float]]:
     """Return the method that finds the same clusters in both halves of the data, and the stability of each.
 
@@ -251,6 +251,7 @@ def _curves(points: F64, most: int, rng: np.random.Generator, over: Callable[[],
     low, high = points.min(axis=0), points.max(axis=0)
     references = [rng.uniform(low, high, points.shape) for _ in range(_REFERENCES)]
     splits = [halves(len(points), rng) for _ in range(_REPEATS)]
+    some = np.sort(rng.permutation(len(points))[:_SILHOUETTE_ROWS])
     for k in range(1, most + 1):
         if curves.bic and over is not None and over():
             break
@@ -264,7 +265,7 @@ def _curves(points: F64, most: int, rng: np.random.Generator, over: Callable[[],
         curves.bic.append(found.bic)
         labels, d2 = nearest(points, kmeans(points, k, rng, 3))
         curves.inertia.append(float(d2.sum()))
-        curves.silhouette.append(silhouette(points[:_SILHOUETTE_ROWS], labels[:_SILHOUETTE_ROWS].astype(np.int64)))
+        curves.silhouette.append(silhouette(points[some], labels[some].astype(np.int64)))
         gap, error = _gap(float(d2.sum()), references, k, rng)
         curves.gap.append(gap)
         curves.gap_error.append(error)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from streamclust.core.errors import ModelError
 from streamclust.core.specs import ProfileSpec
-from streamclust.core.types import F32, F64
+from streamclust.core.times import NO_TIME_NS
+from streamclust.core.types import F32, F64, NS
 from streamclust.train.energy import Energy, in_words, measure
 
 EXEMPLARS = 9
@@ -20,6 +21,7 @@ EXEMPLARS = 9
 _SAMPLE = 256  # members that bands and durations are measured on
 _POOL = 1024  # members that medoid and exemplars are sought among
 _CHUNK = 1 << 22  # spectrogram values that are in hand at once
+_YEAR_NS = 365 * 86_400 * NS
 _STREAMS = 20  # streams that are listed with their shares
 
 
@@ -243,15 +245,31 @@ def _distances(z: F64) -> F64:
 
 
 def recorded_hours(streams: Sequence[str], start_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> float | None:
-    """Hours that at least one window covers; None when two windows of a stream start together: those are no times."""
+    """Hours that at least one window covers; None when there are none, or they have no real times (`timeless`)."""
     starts, ends = np.asarray(start_ns, np.int64), np.asarray(end_ns, np.int64)
-    if not len(starts) or len(set(zip(streams, starts.tolist(), strict=True))) < len(starts):
+    if not len(starts) or timeless(streams, starts, ends):
         return None
     order = np.argsort(starts, kind="stable")
     starts, reach = starts[order], np.maximum.accumulate(ends[order])
     before = np.concatenate((starts[:1], reach[:-1]))
     covered = np.maximum(ends[order] - np.maximum(before, starts), 0).sum()
     return float(covered / 3.6e12) or None
+
+
+def timeless(streams: Sequence[str], start_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> bool:
+    """Whether N windows have no real times: two of a stream start together, or they are laid out as arrays are.
+
+    Windows that come as arrays are laid one after the other from 1971 on, each on a whole second, with a pause after
+    it. Windows cut from a recording overlap or touch, whenever it was made.
+    """
+    starts, ends = np.asarray(start_ns, np.int64), np.asarray(end_ns, np.int64)
+    if not len(starts):
+        return False
+    if len(set(zip(streams, starts.tolist(), strict=True))) < len(starts):
+        return True
+    order = np.argsort(starts, kind="stable")
+    apart = bool((starts[order][1:] > ends[order][:-1]).all())
+    return apart and not (starts % NS).any() and bool(NO_TIME_NS <= starts.min() < NO_TIME_NS + _YEAR_NS)
 
 
 def evenly(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

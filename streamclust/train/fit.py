@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,9 @@ from streamclust.core.specs import ProfileSpec
 from streamclust.core.types import F32, F64
 from streamclust.model.assigner import Assigner
 from streamclust.model.bundle import Bundle
-from streamclust.model.methods.common import FitSettings, Fitted, memberships
+from streamclust.model.methods.common import FitSettings, Fitted, Stop, memberships
 from streamclust.model.novelty import Tails
+from streamclust.train.budget import CALIBRATION, COMPARISON, COUNTING, TRAINING, Budget
 from streamclust.train.calibrate import Calibration, calibrate
 from streamclust.train.calibrate import tails as novelty_tails
 from streamclust.train.choose import Evidence, Search, choose_clusters
@@ -26,10 +27,25 @@ from streamclust.train.guards import guarded
 from streamclust.train.methods import METHODS, NAMES
 from streamclust.train.prepare import Prepared, held_back_residual, prepare
 from streamclust.train.select import Limits, Spans, select
-from streamclust.train.views import Choice, choose, widened
+from streamclust.train.views import (
+    PROVISIONAL_CLUSTERS,
+    Choice,
+    candidates,
+    choose,
+    continuous,
+    pooled_margin,
+    unchosen,
+    widened,
+)
+from streamclust.train.why import Why
 
 CALIBRATION_ROWS = 3000
 """Windows that the memberships and the novelty are calibrated on, at most."""
+COMPARED_STEPS = 1000
+"""Of a network that is only compared with others: 40 % of the least that it takes otherwise. Halves of the windows that
+are compared are so few that it would always be the least."""
+ROWS_PER_CLUSTER = 10
+"""Where leaving out windows that overlap others would leave fewer, none is left out."""
 Report = Callable[[str, float], None]
 """Progress: the name of the step and the share of it that is done, 0 to 1."""
 
@@ -72,7 +88,7 @@ class FitOptions:
     dimensions: int = 16
     """Of the embedding, at most."""
     time_budget_s: float | None = None
-    """Training stops when this is over."""
+    """Training stops when this is nearly over (see `budget`), with a warning if it was cut short."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +168,7 @@ class _Fit:
         self._rng = np.random.default_rng(options.seed)  # noqa: TID251 — the owner of the seed
         self._seconds: dict[str, float] = {}
         self._step = ""
-        self._begun = clock.monotonic()
+        self._budget = Budget(options.time_budget_s, clock)
         self._warnings: list[str] = []
 
     def run(self) -> FitResult:
@@ -162,8 +178,7 @@ class _Fit:
             prepared = prepare(data.logp, data.wave, data.streams, data.profile, self._rng)
             rows, residual = prepared.features(data.logp, data.wave, data.streams)
         with self._timed("selection"):
-            spans = Spans(data.start_ns, data.end_ns, data.streams)
-            chosen = select(rows, spans, self._rng, Limits(max_rows=self._options.max_rows)).rows
+            chosen = self._selected(rows)
         train = rows[chosen]
         with self._timed("method"):
             choice = self._choice(train, prepared)
@@ -171,7 +186,7 @@ class _Fit:
         with self._timed("clusters"):
             clusters, evidence = self._clusters(train)
         with self._timed("training"):
-            fitted = guarded(lambda start, rng: self._fitted(method, train, clusters, rng, start), train, self._rng)
+            fitted = self._trained(method, train, clusters)
         with self._timed("calibration"):
             calibration, tails = self._calibrated(method, fitted, train, chosen, prepared)
         temperature = calibration.temperature if calibration else 1.0
@@ -182,7 +197,7 @@ class _Fit:
             placed = Assigned(q.argmax(axis=1).astype(np.int64), q.astype(np.float32), z)
             bundle = self._bundle(prepared, assigner, tails, (method, fitted), placed)
         novelty = tails(_distances(assigner, rows), residual).astype(np.float32)
-        return self._result(bundle, placed, novelty, (fitted, _Why(choice, clusters, evidence, calibration)))
+        return self._result(bundle, placed, novelty, (fitted, Why(choice, clusters, evidence, calibration)))
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:
@@ -196,32 +211,64 @@ class _Fit:
         """Report how far a part of the current step is."""
         self._report(f"{self._step}: {part}", share)
 
-    def _left(self) -> float | None:
-        budget = self._options.time_budget_s
-        return None if budget is None else max(0.0, budget - (self._clock.monotonic() - self._begun))
-
-    def _over(self) -> bool:
-        return self._left() == 0.0
+    def _selected(self, rows: F32) -> NDArray[np.int64]:
+        data, asked = self._data, self._options.clusters
+        least = ROWS_PER_CLUSTER * (PROVISIONAL_CLUSTERS if asked == "auto" else asked)
+        spans = Spans(data.start_ns, data.end_ns, data.streams)
+        found = select(rows, spans, self._rng, Limits(max_rows=self._options.max_rows, least=least))
+        if found.overlapping:
+            self._warnings.append(
+                f"{found.overlapping} windows that overlap others were trained on too: without them there are fewer "
+                f"than {ROWS_PER_CLUSTER} a cluster; memberships and novelty may be too sure"
+            )
+        return found.rows
 
     def _clusters(self, train: F32) -> tuple[int, Evidence | None]:
         if self._options.clusters != "auto":
             return self._options.clusters, None
-        evidence = choose_clusters(train, self._rng, Search(most=self._options.most_clusters), self._over)
+        evidence = choose_clusters(
+            train, self._rng, Search(most=self._options.most_clusters), lambda: self._budget.over(COUNTING)
+        )
         return evidence.chosen, evidence
 
     def _choice(self, train: F32, prepared: Prepared) -> Choice:
+        asked, blocks = self._options.clusters, prepared.features.blocks
+        if not self._budget.compares:
+            why = f"nothing was compared, for that the time budget of {self._budget.seconds:g} s is too short"
+            return unchosen(self._options.method, len(train), blocks, None if asked == "auto" else asked, why)
+        left = 2 * len(candidates(self._options.method, blocks))
+
         def candidate(method: str, rows: F32, clusters: int, rng: np.random.Generator) -> Assigner:
-            return self._fitted(method, rows, clusters, rng).assigner
+            nonlocal left
+            settings = self._settings(COMPARISON, left, COMPARED_STEPS)
+            left -= 1
+            return METHODS[method](rows, clusters, rng, settings, report=self._part).assigner
 
-        asked = self._options.clusters
         count = None if asked == "auto" else asked
-        return choose(self._options.method, train, prepared.features.blocks, count, candidate, self._rng)
+        data = self._data
+        side_by_side = continuous(data.streams, data.start_ns, data.end_ns)
+        margin = pooled_margin(*train.shape, continuous=side_by_side)
+        return choose(self._options.method, train, blocks, count, candidate, self._rng, margin=margin)
 
-    def _fitted(
-        self, method: str, rows: F32, clusters: int, rng: np.random.Generator, start: Assigner | None = None
-    ) -> Fitted:
-        settings = FitSettings(dimensions=self._options.dimensions, time_budget_s=self._left(), clock=self._clock)
-        return METHODS[method](rows, clusters, rng, settings, start=start, report=self._part)
+    def _settings(self, until: float, fits: int = 1, steps: int | None = None) -> FitSettings:
+        """Return the settings of the next of so many fits that share the time until a share of the budget is over."""
+        left = self._budget.left(until, fits)
+        return FitSettings(self._options.dimensions, steps=steps, time_budget_s=left, clock=self._clock)
+
+    def _trained(self, method: str, train: F32, clusters: int) -> Fitted:
+        def attempt(start: Assigner | None, rng: np.random.Generator) -> Fitted:
+            settings = self._settings(TRAINING)
+            return METHODS[method](train, clusters, rng, settings, start=start, report=self._part)
+
+        fitted = guarded(attempt, train, self._rng)
+        if fitted.stop == Stop.TIME:
+            reached = f"after {len(fitted.history)} points of its loss" if fitted.history else "before its first loss"
+            last = f", the last {fitted.history[-1]:.3g}" if fitted.history else ""
+            self._warnings.append(
+                f"training was stopped by the time budget of {self._budget.seconds:g} s {reached}{last}: "
+                "clusters may be wrong; a larger budget, or none, gives better ones"
+            )
+        return fitted
 
     def _calibrated(
         self, method: str, fitted: Fitted, train: F32, chosen: NDArray[np.int64], prepared: Prepared
@@ -231,10 +278,14 @@ class _Fit:
         rows, seen = train[some], _subset(self._data, chosen[some])
         clusters = fitted.assigner.mixture.clusters
         made: list[tuple[NDArray[np.int64], Assigner]] = []
+        short: list[NDArray[np.int64]] = []
 
         def refit(part: NDArray[np.int64], rng: np.random.Generator) -> Assigner:
-            made.append((part, self._fitted(method, rows[part], clusters, rng).assigner))
-            return made[-1][1]
+            settings = self._settings(CALIBRATION, 2 - len(made))
+            found = METHODS[method](rows[part], clusters, rng, settings, report=self._part)
+            short.extend([part] * (found.stop == Stop.TIME))
+            made.append((part, found.assigner))
+            return found.assigner
 
         try:
             left = held_back_residual(prepared.features, seen.logp, seen.wave, seen.streams, self._rng)
@@ -243,6 +294,8 @@ class _Fit:
             self._warnings.append(f"memberships and novelty are not calibrated on held-back windows: {error}")
             left = prepared.features(seen.logp, seen.wave, seen.streams).residual
             return None, novelty_tails(_distances(fitted.assigner, rows), left)
+        if short:
+            self._warnings.append("calibration was cut short by the time budget: memberships may be too unsure")
         distance = np.empty(len(rows))
         for part, assigner in made:
             held = np.setdiff1d(np.arange(len(rows)), part)
@@ -290,7 +343,7 @@ class _Fit:
         medoid = None if info.medoid is None else rows[info.medoid]
         return replace(info, medoid=medoid, exemplars=tuple(rows[row] for row in info.exemplars)).to_json()
 
-    def _result(self, bundle: Bundle, placed: Assigned, novelty: F32, made: tuple[Fitted, _Why]) -> FitResult:
+    def _result(self, bundle: Bundle, placed: Assigned, novelty: F32, made: tuple[Fitted, Why]) -> FitResult:
         fitted, why = made
         labels = np.full(len(self._all.logp), -1, np.int64)
         labels[self._usable] = placed.labels
@@ -307,49 +360,12 @@ class _Fit:
             embeddings=whole(placed.embeddings),
             novelty=whole(novelty),
             method=why.choice.method,
-            why=why.text(self._options),
+            why=why.text(self._options.method),
             evidence=why.evidence(),
             stop=fitted.stop,
             seconds=self._seconds,
             warnings=tuple(self._warnings),
         )
-
-
-class _Why(NamedTuple):
-    """The choices that were made, and what spoke for them."""
-
-    choice: Choice
-    clusters: int
-    counted: Evidence | None
-    calibration: Calibration | None
-
-    def text(self, options: FitOptions) -> str:
-        """Say why, in a sentence or two."""
-        choice = self.choice
-        parts = [f"{self.clusters} clusters: {self.counted.reason if self.counted else 'as asked'}"]
-        if choice.stability:
-            scores = ", ".join(f"{name} {score:.2f}" for name, score in choice.stability.items())
-            parts.append(
-                f"{choice.view} view, {choice.method}: fits to random halves agree by {scores} (adjusted Rand)"
-            )
-        elif options.method == "auto":
-            parts.append(f"method {choice.method}: there is nothing to compare on so few windows, or without torch")
-        return "; ".join(parts)
-
-    def evidence(self) -> Mapping[str, Any]:
-        """Curves, tables and calibration as JSON values."""
-        found: dict[str, Any] = {
-            "view": self.choice.view,
-            "methods": [{"method": m, "stability": s} for m, s in self.choice.stability.items()],
-        }
-        if self.counted:
-            counted = self.counted.as_dict()
-            names = ("bic", "silhouette", "gap", "stability", "inertia")
-            found["curves"] = {name: [counted["ks"], counted[name]] for name in names}
-            found["clusters"] = {name: counted[name] for name in ("chosen", "picks", "merges", "reason")}
-        if self.calibration:
-            found["calibration"] = self.calibration.as_dict()
-        return found
 
 
 def _subset(data: TrainingData, rows: NDArray[np.intp]) -> TrainingData:

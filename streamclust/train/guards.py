@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import log
+from math import ceil, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,21 +23,42 @@ Attempt = Callable[[Assigner | None, np.random.Generator], Fitted]
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """When a fit counts as collapsed."""
+    """When a fit counts as collapsed.
+
+    Clusters are judged by how many windows they have, not by their share alone: in a stream that is mostly
+    noise the rare classes are what is looked for, and a share of every cluster, or a mean membership
+    that is spread over all of them, would refuse exactly the fits that found them.
+    """
 
     least_share: float = 0.1
-    """Of windows (or their weights) in each cluster, in units of 1 / K; strictly more is asked."""
+    """Of windows in each cluster, in units of 1 / K; see `least` for its bounds."""
+    fewest_members: int = 3
+    """The least share never asks for fewer windows in a cluster: one or two are outliers."""
+    enough_members: int = 8
+    """The least share never asks for more windows in a cluster, however many windows there are."""
     least_entropy: float = 0.5
-    """Of the mean membership, in units of log K; strictly more is asked."""
-    least_members: int = 20
-    """A cluster with fewer windows is filled when it broke a guard; less where 1 / K of the windows is little."""
+    """Of the mean membership, in units of the entropy of the labels' shares; at least this is asked."""
+    flat: float = 1.5
+    """Mean largest membership, in units of 1 / K, below which memberships say nothing."""
+    flat_step: float = 0.1
+    """The same for few clusters: 1 + 0.1 (K - 1) where that is less, as overlapping pairs are honestly soft."""
     retries: int = 2
+
+    def least(self, rows: int, clusters: int) -> int:
+        """Windows that each of K clusters must have of N: max(3, min(8, N / (10 K))), but at most half of N / K."""
+        asked = max(self.fewest_members, min(self.enough_members, ceil(self.least_share * rows / clusters)))
+        return max(1, min(asked, rows // (2 * clusters)))
 
 
 def check(
     memberships: F64 | F32, labels: Labels, weights: F64 | None = None, guards: Guards | None = None
 ) -> list[str]:
     """Return what is wrong with a fit, one line each; nothing when all guards hold.
+
+    - Each cluster has windows, and at least `Guards.least` of those that were fitted.
+    - The mean membership has an entropy as the labels' shares have it. One class that has nearly all
+      windows holds in both; one cluster that takes the membership of windows of all others does not.
+    - Memberships are not flat: their mean maximum is above that of memberships that are all alike.
 
     Parameters
     ----------
@@ -46,7 +67,8 @@ def check(
     labels
         Shape (N,).
     weights
-        Shape (N,), >= 0: how much each window counts; all alike when not given.
+        Shape (N,), >= 0: how much each window counts in the mean; windows of weight 0 were not fitted
+        and are no members. All alike when not given.
     """
     guards = guards or Guards()
     q = np.asarray(memberships, np.float64)
@@ -56,19 +78,32 @@ def check(
     if clusters < 2:
         return []
     mass = np.ones(len(q)) if weights is None else weights
-    members = np.bincount(labels, minlength=clusters)
-    share = np.bincount(labels, weights=mass, minlength=clusters) / mass.sum()
-    least = guards.least_share / clusters
+    fitted = mass > 0
+    members = np.bincount(labels[fitted], minlength=clusters)
+    least = guards.least(int(fitted.sum()), clusters)
     problems = [f"cluster {k}: must have windows (got none)" for k in np.flatnonzero(members == 0).tolist()]
     problems += [
-        f"cluster {k}: must have more than {least:.2%} of the windows (got {share[k]:.2%}, {members[k]} windows)"
-        for k in np.flatnonzero((members > 0) & (share <= least)).tolist()
+        f"cluster {k}: must have at least {least} windows (got {members[k]} of {members.sum()})"
+        for k in np.flatnonzero((members > 0) & (members < least)).tolist()
     ]
-    entropy = mean_entropy(q, mass)
-    if entropy <= guards.least_entropy:
+    return problems + _unclear(q, labels, mass, guards)
+
+
+def _unclear(q: F64, labels: Labels, mass: F64, guards: Guards) -> list[str]:
+    """Return what is wrong with memberships (N, K) as a whole; K >= 2."""
+    clusters = q.shape[1]
+    problems = []
+    hard = np.eye(clusters)[labels]
+    entropy, least = mean_entropy(q, mass), guards.least_entropy * mean_entropy(hard, mass)
+    if entropy < least:
         problems.append(
-            f"mean membership: must have an entropy above {guards.least_entropy:g} log K (got {entropy:.2f})"
+            f"mean membership: must have an entropy of at least {least:.2f} log K,"
+            f" {guards.least_entropy:g} of that of the labels (got {entropy:.2f})"
         )
+    largest = float(mass @ q.max(axis=1) / mass.sum())
+    flat = min(guards.flat, 1.0 + guards.flat_step * (clusters - 1)) / clusters
+    if largest < flat:
+        problems.append(f"memberships: must not be flat: their mean maximum at least {flat:.2f} (got {largest:.2f})")
     return problems
 
 
@@ -79,12 +114,13 @@ def mean_entropy(memberships: F64, weights: F64) -> float:
     return float(-(used * np.log(used)).sum()) / log(memberships.shape[1])
 
 
-def reseed(z: F64, labels: Labels, clusters: int, rng: np.random.Generator, least_members: int = 20) -> Labels:
+def reseed(z: F64, labels: Labels, clusters: int, rng: np.random.Generator, least_members: int = 8) -> Labels:
     """Labels (N,) in which each cluster that had too few windows is one half of the largest.
 
     The rule of online deep clustering (Zhan, Xie, Liu, Ong, Loy 2020, section 3.3): windows of a cluster
-    that is too small go to the nearest of the others, then the largest is split by 2-means. No
-    cluster is split that would leave halves that are too small (or whose windows are all alike).
+    that is too small go to the nearest of the others, then the largest is split by 2-means; where that
+    cuts off too few windows, at the median between both means. No cluster is split that would leave
+    halves that are too small (or whose windows are all alike).
 
     Parameters
     ----------
@@ -106,9 +142,20 @@ def reseed(z: F64, labels: Labels, clusters: int, rng: np.random.Generator, leas
         if len(halves) < 2:
             break
         _give_away(z, found, cluster, clusters)
-        side = nearest(z[rows], halves)[0]
-        found[rows[side == np.argmin(np.bincount(side, minlength=2))]] = cluster
+        found[rows[_smaller_half(z[rows], halves, least_members)]] = cluster
     return found
+
+
+def _smaller_half(z: F64, halves: F64, least: int) -> NDArray[np.bool_]:
+    """Which rows (N, D) are in the smaller of two halves, of at least `least` rows when N >= 2 `least`."""
+    side = nearest(z, halves)[0]
+    smaller = np.asarray(side == np.argmin(np.bincount(side, minlength=2)))
+    if smaller.sum() >= least:
+        return smaller
+    order = np.argsort((z @ (halves[1] - halves[0])), kind="stable")
+    smaller = np.zeros(len(z), bool)
+    smaller[order[len(z) - len(z) // 2 :]] = True
+    return smaller
 
 
 def _give_away(z: F64, labels: Labels, cluster: int, clusters: int) -> None:
@@ -153,8 +200,7 @@ def refilled(assigner: Assigner, features: F32, rng: np.random.Generator, guards
     clusters = assigner.mixture.clusters
     z = assigner.embed(features)
     labels = memberships(assigner, features).argmax(axis=1).astype(np.int64)
-    least = max(1, min(guards.least_members, len(z) // (2 * clusters)))
-    found = reseed(z, labels, clusters, rng, least)
+    found = reseed(z, labels, clusters, rng, guards.least(len(z), clusters))
     hard = np.zeros((len(z), clusters))
     hard[np.arange(len(z)), found] = 1.0
     return Assigner(assigner.head, refit_mixture(z, hard, EmSettings(iterations=0)).mixture)

@@ -45,6 +45,8 @@ class Limits:
 
     max_rows: int = 20_000
     """Of the whole selection."""
+    least: int = 0
+    """Where fewer windows than this do not overlap, those that overlap are kept as well."""
     floor: int = 400
     """A group is never cut below this many windows ..."""
     floor_share: float = 0.1
@@ -60,13 +62,12 @@ class Selection(NamedTuple):
 
     rows: Indices
     """Shape (M,), ascending."""
-    weights: F64
-    """Shape (M,): how many windows each chosen one stands for; they sum to the windows left after thinning.
-    For shares of the data; a fit that used them would undo the balance."""
     groups: int
     """Groups of cells that were told apart."""
     thinned: int
     """Windows left out because they overlap a kept one."""
+    overlapping: int = 0
+    """Windows kept although they overlap a kept one, as too few were left otherwise."""
 
 
 def thin(spans: Spans) -> Indices:
@@ -109,7 +110,9 @@ def select(
     count = len(features)
     if not count or (spans is not None and not len(spans.start_ns) == len(spans.end_ns) == len(spans.streams) == count):
         raise ModelError(f"selection: must be at least one window, with a span each (got {count})")
-    among = thin(spans) if spans is not None else np.arange(count, dtype=np.int64)
+    every = np.arange(count, dtype=np.int64)
+    apart = thin(spans) if spans is not None else every
+    among = apart if len(apart) >= limits.least else every
     points = np.asarray(features, np.float64)[among]
     cells, centroids = _cells(points, rng)
     groups = _linked(points, cells, centroids)
@@ -121,10 +124,7 @@ def select(
         names = np.asarray(spans.streams, dtype=np.str_)[among]
         chosen = _share_of_streams(chosen, names, cells, limits, rng)
     chosen = np.sort(chosen)
-    all_of, kept_of = np.bincount(cells), np.bincount(cells[chosen], minlength=len(centroids))
-    weights = all_of[cells[chosen]] / kept_of[cells[chosen]]
-    weights *= len(points) / weights.sum()
-    return Selection(among[chosen], weights, len(quota), count - len(among))
+    return Selection(among[chosen], len(quota), count - len(among), len(among) - len(apart))
 
 
 def _cells(points: F64, rng: np.random.Generator) -> tuple[Indices, F64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 import subprocess
 import sys
 
@@ -140,7 +141,7 @@ def test_a_model_that_was_saved_is_the_same_one(fitted, tmp_path):
         (np.array([["a"]]), {}, "integers or floats"),
         (np.zeros((5, 64)), {}, "a window to learn from"),
         (np.random.default_rng(0).normal(size=(5, 31)), {}, "at least 32 samples"),
-        (np.random.default_rng(0).normal(size=(5, 64)), {"fs": 0}, "Hz > 0"),
+        (np.random.default_rng(0).normal(size=(5, 64)), {"fs": 0}, "fs: must be a finite number > 0 .got 0"),
         (np.random.default_rng(0).normal(size=(5, 64)), {"profile": "sesmic"}, "auto or one of"),
         (np.random.default_rng(0).normal(size=(5, 64)), {"profile": "seismic"}, "must have 4096 samples"),
     ],
@@ -148,6 +149,31 @@ def test_a_model_that_was_saved_is_the_same_one(fitted, tmp_path):
 def test_what_cannot_be_clustered_is_refused_with_a_reason(x, fields, says):
     with pytest.raises(UsageError, match=says):
         Clusterer(**fields).fit(x)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("clusters", ["foo", None, 2.5, True, 0, -3, np.nan, [2]]),
+        ("seed", [-1, 1.5, None, "0", False]),
+        ("time_budget_s", [-1, 0, np.nan, np.inf, "10", True]),
+        ("fs", [-1.0, np.nan, np.inf, None, "100", True]),
+        ("method", ["foo", None, 3]),
+        ("profile", [None, 3, []]),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_refused_by_fit_with_its_value(name, values, sets):
+    for value in values:
+        model = Clusterer(**{"fs": RATE_HZ, name: value})
+
+        with pytest.raises(UsageError, match=rf"^{name}: must be .*\(got '?{re.escape(str(value))}'?\)"):
+            model.fit(sets[0])
+
+
+def test_numbers_may_be_numpy_s(sets):
+    model = Clusterer(fs=np.float32(RATE_HZ), clusters=np.int64(3), method="kmeans", seed=np.uint8(0), time_budget_s=60)
+
+    assert model.fit(sets[0]).cluster_names_ == ("C1", "C2", "C3")
 
 
 def test_one_window_and_fewer_windows_than_clusters_are_refused(sets):

@@ -185,6 +185,13 @@ def test_beyond_the_memory_allowed_every_second_window_is_left_out_and_told(tmp_
     assert some.notes[0].startswith(f"only every 4th window was kept: {len(whole)} need more")
 
 
+def test_of_windows_in_arrays_none_is_left_out(tmp_path):
+    data = load([npz(tmp_path / "w.npz", RNG.normal(size=(600, 64)))], None, Reading(most_bytes=1))
+
+    assert len(data) == 600
+    assert data.notes == ()
+
+
 def test_an_object_array_is_never_unpickled(tmp_path):
     class Bomb:
         def __reduce__(self):

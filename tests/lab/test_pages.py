@@ -28,8 +28,32 @@ def test_a_report_holds_clusters_evidence_and_choices(made, monkeypatch):
     for name in result.bundle.clusters:
         assert name in html
     assert "silhouette" in html
+    assert "reliability of the memberships before and after calibration" in html
     assert "auto-128x100hz" in html
     assert not re.search(r"""(src|href)=["']?(https?:|//)""", html)
+
+
+def test_windows_that_came_without_times_are_shown_without_any(made, monkeypatch):
+    monkeypatch.setattr(project, "umap", lambda z, seed: None)
+    data, result = made
+
+    html = pages.html(result, data)
+
+    assert all(row["hourly"] is None for row in result.bundle.table)
+    for words in ("1971-", 'id="timeline"', "UTC", "windows/hour", "an hour", "every 0.64 s"):
+        assert words not in html
+    assert "windows without times" in html
+
+
+def test_a_recording_without_absolute_time_keeps_its_rates_and_its_timeline(tmp_path, monkeypatch):
+    monkeypatch.setattr(project, "umap", lambda z, seed: None)
+    x = np.random.default_rng(0).normal(size=(1, 60_000))
+    np.savez(tmp_path / "r.npz", x=x, fs=np.float64(100.0), kind=np.array("other"))
+    data = load([tmp_path / "r.npz"])
+    result = fit(data.training(), FitOptions(clusters=2, method="kmeans"))
+
+    assert all(row["hourly"] > 0 for row in result.bundle.table)
+    assert 'id="timeline"' in pages.html(result, data)
 
 
 def test_the_curve_with_the_elbow_goes_by_that_name():

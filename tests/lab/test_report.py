@@ -10,7 +10,7 @@ import pytest
 
 from streamclust.core.specs import ProfileSpec
 from streamclust.lab import charts
-from streamclust.lab.report import Exemplar, Guard, Reliability, ReportData, _picture, exemplar, write
+from streamclust.lab.report import Exemplar, Reliability, ReportData, _picture, exemplar, write
 from streamclust.signal import spectra
 from streamclust.train.describe import Assigned, describe
 
@@ -82,7 +82,6 @@ def report(count=80, width=4, channels=1, profile=PROFILE):
         reliability=Reliability(([0.2, 0.9], [0.1, 0.6]), ([0.2, 0.9], [0.2, 0.9])),
         novelty=rng.uniform(size=count).astype(np.float32),
         novel_above=0.99,
-        guards=[Guard(HOSTILE, passed=False, detail=HOSTILE), Guard("share", passed=True, detail="0.2")],
         warnings=[HOSTILE],
         notes=[(HOSTILE, HOSTILE), ("seconds", {"training": 2.5})],
         card={HOSTILE: {"licence": HOSTILE}},
@@ -149,11 +148,20 @@ def test_axes_carry_units_and_times_say_utc(page):
     assert "2026-01-01 00:00:00 to 2026-01-01 00:06:54 UTC" in text
 
 
-def test_warnings_and_failed_guards_come_first(page):
-    html, read = page
+def test_warnings_come_first(full, page):
+    html, _ = page
 
     assert html.index("To know before use") < html.index('id="sizes"')
-    assert f"guard failed: {HOSTILE}: {HOSTILE}" in read.text
+    assert "To know before use" not in write(replace(full, warnings=()))
+
+
+def test_invented_times_are_not_shown(full):
+    html = write(replace(full, timeless=True))
+
+    assert "2026-01-01" in write(full)
+    assert "2026-01-01" not in html
+    assert 'id="timeline"' not in html
+    Reader(html)
 
 
 def test_a_cluster_has_one_colour_everywhere(full):

@@ -15,9 +15,13 @@ from streamclust.model.bundle import FORMAT, MANIFEST, TENSORS, Bundle, from_byt
 from streamclust.model.encoder import EncoderWeights
 from streamclust.model.features import Block
 from streamclust.model.novelty import Tails
+from streamclust.model.score import Scorer
 
 PROFILE = ProfileSpec()
 NOISE = {"noise_median": (2, 1, 3), "noise_spread": (2, 1, 3), "fallback_median": (1, 3), "fallback_spread": (1, 3)}
+
+
+ENCODER = {"name": "encoder", "scale": 2.5, "residual": 0.25}
 
 
 def values(rng, *shape):
@@ -181,6 +185,13 @@ def test_a_manifest_key_that_is_missing_or_of_another_type_is_corrupt(key):
         {"layers": 1},
         {"layers": 10**30},
         {"temperature": 0.0},
+        {"temperature": 1e-300},
+        {"temperature": 1e300},
+        {"dof": 1e-300},
+        {"exponent": 1e300},
+        {"blocks": [{"name": "spectrogram", "scale": 1e-300, "residual": 1.0}, ENCODER]},
+        {"blocks": [{"name": "spectrogram", "scale": 1.0, "residual": 1e-300}, ENCODER]},
+        {"blocks": [{"name": "spectrogram", "scale": 1e300, "residual": 1.0}, ENCODER]},
         {"dof": -1.0},
         {"exponent": 0.0},
         {"profile": {"name": "Not A Name"}},
@@ -231,6 +242,41 @@ def test_a_tensor_that_is_missing_or_of_another_type_shape_or_range_is_corrupt(n
             continue  # only the encoder itself knows what it needs
         with pytest.raises(CorruptModel):
             from_bytes(with_tensors(made, **{name: bad}))
+
+
+@pytest.mark.parametrize("name", ["head__0__weight", "head__1__bias", "mixture__whiten", "mixture__log_weights"])
+def test_numbers_that_no_fit_makes_are_corrupt(name):
+    made = files()
+    good = load(made[TENSORS])[name.replace("__", ".")]
+    with pytest.raises(CorruptModel, match="within"):
+        from_bytes(with_tensors(made, **{name: np.full_like(good, -1e13)}))
+
+
+def test_a_head_of_too_many_layers_is_corrupt():
+    one = Layer(np.eye(5, dtype=np.float32), np.zeros(5, np.float32))
+    old = parts()["assigner"]
+    with pytest.raises(CorruptModel, match="at most 6 layers"):
+        Bundle(**parts(assigner=Assigner(Head((one,) * 5 + old.head.layers), old.mixture)))
+
+
+def test_whatever_passes_gives_finite_windows_finite_scores(fitted):
+    bundle, x, _, streams = fitted
+    old = bundle.assigner
+    for huge, sharp in ((1e12, 1e-6), (-1e12, 1e6)):
+        layers = tuple(Layer(np.full_like(w, huge), np.full_like(b, huge)) for w, b in old.head.layers)
+        mixture = dataclasses.replace(
+            old.mixture, whiten=np.full_like(old.mixture.whiten, huge), dof=1e-9, exponent=1e15
+        )
+        blocks = tuple(
+            dataclasses.replace(block, components=np.full_like(block.components, 1e30), scale=1e-36, residual=1e-72)
+            for block in bundle.blocks
+        )
+        nonsense = dataclasses.replace(bundle, blocks=blocks, assigner=Assigner(Head(layers), mixture, sharp))
+        for windows in (x[:4], np.full_like(x[:4], 1e30)):
+            with np.errstate(all="ignore"):
+                scores = Scorer(from_bytes(nonsense.to_bytes()), bundle.profile, 0.99).score(windows, streams[:4])
+            for part in (scores.memberships, scores.embeddings, scores.novelty):
+                assert not np.isnan(part).any()
 
 
 def test_a_tensor_too_many_is_corrupt():

@@ -1,5 +1,6 @@
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -229,6 +230,37 @@ def test_a_missing_tensor_or_setting_is_corrupt(small):
 def test_an_architecture_that_cannot_be_is_corrupt(small, changes):
     with pytest.raises(CorruptModel, match="agree"):
         Encoder(EncoderWeights("small", "spectrogram", {**SMALL, **changes}, small.tensors), (17, 20))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"level": 0.0},
+        {"level": -1.0},
+        {"level": 1e-300},
+        {"level": float("nan")},
+        {"level": "1"},
+        {"sharpness": 1e300},
+        {"sharpness": 0.0},
+        {"sharpness": True},
+        {"length": 7},
+        {"length": 11},
+        {"length": 9.5},
+        {"dilations": []},
+        {"dilations": [0, 1]},
+        {"dilations": [10**9]},
+    ],
+    ids=str,
+)
+def test_settings_of_a_kernel_bank_that_cannot_be_are_corrupt(bank, changes):
+    with pytest.raises(CorruptModel):
+        Encoder(replace(bank, architecture={**BANK, **changes}), (64,))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("kernels", (3, 2, 9)), ("kernels", (3, 9)), ("thresholds", (0,))])
+def test_tensors_that_are_no_kernel_bank_are_corrupt(bank, name, shape):
+    with pytest.raises(CorruptModel):
+        Encoder(replace(bank, tensors={**bank.tensors, **tensors(**{name: shape})}), (64,))
 
 
 def test_windows_of_another_shape_are_refused(small):

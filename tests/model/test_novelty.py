@@ -13,8 +13,23 @@ def test_the_tail_is_the_share_of_windows_that_had_less():
     np.testing.assert_allclose(found, [0, 0, 0.25, 0.625, 1, 1])
 
 
-def test_equal_quantiles_are_no_trouble():
-    np.testing.assert_allclose(tail(np.array([0.0, 1.0, 2.0]), np.array([1, 1, 1], np.float32)), [0, 1, 1])
+def test_of_windows_that_are_equal_none_had_less():
+    np.testing.assert_allclose(tail(np.array([0.0, 1.0, 2.0]), np.array([1, 1, 1], np.float32)), [0, 0, 1])
+    ends = np.array([0, 0, 1, 2, 2], np.float32)
+    np.testing.assert_allclose(tail(np.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.1]), ends), [0, 0.375, 0.5, 0.625, 0.75, 1])
+
+
+def test_what_differs_by_rounding_is_equal():
+    value = np.array([0.1, 0.1 * (1 + 1e-7), 3e-9, 0.2])
+    np.testing.assert_allclose(tail(value, np.array([0.0, 0.0, 0.1, 0.1, 0.1], np.float32)), [0.5, 0.5, 0, 1])
+
+
+def test_copies_of_two_windows_are_not_novel():
+    held = np.repeat([0.3, 0.5], 100)
+    quantiles = np.quantile(held, np.linspace(0, 1, 1025)).astype(np.float32)
+    larger = np.quantile(tail(held, quantiles), np.linspace(0, 1, 1025)).astype(np.float32)
+    found = Tails(quantiles, quantiles, larger)(np.array([0.3, 0.5, 0.6]), np.array([0.3, 0.5, 0.5]))
+    np.testing.assert_allclose(found, [0, 0.5, 1], atol=5e-3)
 
 
 def test_novelty_is_the_larger_of_both_tails_by_its_own_distribution():

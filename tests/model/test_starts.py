@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from streamclust.core.errors import ModelError
+from streamclust.model import starts
 from streamclust.model.starts import Start, by_kmeans, by_merging, by_moving, by_seeds, pooled
 
 
@@ -114,3 +115,28 @@ def test_clusters_without_rows_or_fewer_than_three_are_not_moved(rng):
 def test_clusters_of_one_row_each_are_not_cut(rng):
     z = rng.normal(size=(5, 3))
     assert by_moving(z, Start(np.arange(5), z), rng, np.ones(5), np.ones(3)) == []
+
+
+def test_a_cluster_whose_halves_are_all_on_one_side_is_not_cut(rng, monkeypatch):
+    z = rng.normal(size=(60, 2))
+    one_sided = Start(np.ones(20, np.intp), np.zeros((2, 2)))
+    monkeypatch.setattr(starts, "by_merging", lambda *_: one_sided)
+
+    assert by_moving(z, Start(np.repeat([0, 1, 2], 20), z[:3]), rng, np.ones(60), np.ones(2)) == []
+
+
+def test_a_part_without_rows_is_described_and_costs_nothing(rng):
+    z = rng.normal(size=(20, 2))
+    parts = starts._described(z, np.repeat([0, 2], 10), 3, np.ones(20))
+
+    assert parts.mass.tolist() == [10.0, 0.0, 10.0]
+    assert np.isfinite(parts.mean).all()
+    assert starts._cost(parts.mass, parts.scatter, np.ones(2))[1] == 0.0
+
+
+def test_parts_that_are_flat_in_floating_point_are_merged_into_as_many_clusters_as_asked():
+    z = np.random.default_rng(0).normal(size=(30, 12)) ** 9 * 1e4
+    z[:, 1:] = z[:, :1]
+    start = by_merging(z, 2, np.random.default_rng(0), np.ones(30), np.full(12, 1e-36), 15)
+
+    assert sorted(set(start.labels)) == [0, 1]

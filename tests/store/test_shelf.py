@@ -117,8 +117,8 @@ def test_what_is_no_model_is_refused(made, tmp_path):
 
 def test_a_model_with_an_encoder_that_does_not_run_is_refused(made, bundle):
     where, config = made
-    block = replace(bundle.blocks[0], name="encoder")
-    broken = replace(bundle, blocks=(block,), encoders=(EncoderWeights("x", "spectrogram", {}, {}),))
+    blocks = (*bundle.blocks[:-1], replace(bundle.blocks[-1], name="encoder"))
+    broken = replace(bundle, blocks=blocks, encoders=(EncoderWeights("x", "spectrogram", {}, {}),))
     for name, content in broken.to_bytes().items():
         (where / name).write_bytes(content)
     with pytest.raises(CorruptModel, match="encoder: family"):

@@ -18,9 +18,9 @@ import pytest
 from corpus import one
 
 from streamclust.core.errors import BadRecord, Reason
+from streamclust.core.times import NO_TIME_NS
 from streamclust.core.types import NS
 from streamclust.stream import formats
-from streamclust.stream.formats import NO_TIME_NS
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -93,6 +93,7 @@ def test_windows_that_may_not_be_trained_on_wait_but_not_for_ever(tmp_path):
     assert len(events) == PENDING_MAX * SPEC.min_windows
     assert all(e.cluster is None for e in events), "nothing could be fitted"
     assert first.pending == 0
+    assert first.reasons() == ("160 windows get no cluster: none of them may be trained on",)
 
 
 def test_a_bounded_source_that_ends_early_is_fitted_with_what_there_is(tmp_path):
@@ -103,6 +104,10 @@ def test_a_bounded_source_that_ends_early_is_fitted_with_what_there_is(tmp_path)
     assert {e.cluster for e in first.finish(0)} == {"C1", "C2"}
     assert second.assign(batch(enough - 1), 0) == []
     assert [e.cluster for e in second.finish(0)] == [None] * (enough - 1)
+    assert first.reasons() == ()
+    assert "at least 8 windows that may be trained on (got 7)" in second.reasons()[0]
+    assert second.finish(0) == []
+    assert second.reasons() == ()
 
 
 def test_a_number_of_clusters_that_nobody_gave_is_found(tmp_path):
@@ -121,10 +126,29 @@ def test_windows_that_make_no_clusters_get_their_events_without_and_the_next_one
 
     assert [e.cluster for e in events] == [None] * SPEC.min_windows
     assert first.pending == 30 - SPEC.min_windows
+    assert first.reasons() == ("20 windows get no cluster: collapse",)
+    assert first.reasons() == (), "each is told once"
     first._fit = first_fit
     again = first.assign(batch(30, 30), 0)
     assert len(again) == 40
     assert all(e.cluster for e in again)
+    assert first.reasons() == ()
+
+
+def test_each_fit_that_fails_has_its_reason_and_takes_as_many_windows(tmp_path):
+    sizes = []
+
+    def failing(batch, profile, spec):
+        sizes.append(len(batch.windows))
+        raise FitFailed(f"collapse {len(sizes)}")
+
+    first = Live(ModelStore(tmp_path / "models"), failing, PROFILE, SPEC)
+    events = first.assign(batch(50), 0)
+
+    assert sizes == [20, 20]
+    assert [(e.window_id, e.cluster, e.model) for e in events] == [(f"w{n}", None, None) for n in range(40)]
+    assert [reason.partition(": ")[2] for reason in first.reasons()] == ["collapse 1", "collapse 2"]
+    assert first.pending == 10
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])

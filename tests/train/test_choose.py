@@ -11,6 +11,7 @@ from streamclust.model.assigner import Assigner, linear
 from streamclust.model.methods.common import FitSettings
 from streamclust.model.methods.kmeans import fit as fit_kmeans
 from streamclust.model.mixture import spherical
+from streamclust.train import choose
 from streamclust.train.choose import Search, choose_clusters, choose_method, merge_tree, silhouette, valley
 
 QUICK = Search(most=7, max_rows=400)
@@ -249,3 +250,20 @@ def test_only_so_many_rows_are_fitted(rng):
     choose_method(features, 3, {"kmeans": watch}, rng, max_rows=100)
 
     assert seen == [50] * 2
+
+
+def test_the_silhouette_looks_at_rows_of_all_the_time(rng, monkeypatch):
+    features, _ = blobs(rng, 3, rows=300)
+    seen = []
+
+    def watch(points, labels):
+        seen.append(points)
+        return silhouette(points, labels)
+
+    monkeypatch.setattr(choose, "_SILHOUETTE_ROWS", 100)
+    monkeypatch.setattr(choose, "silhouette", watch)
+    in_time = np.concatenate([features[np.arange(300) % 3 == kind] for kind in range(3)])
+    found = choose_clusters(in_time, rng, Search(most=4))
+
+    assert {len(points) for points in seen} == {100}
+    assert found.picks["silhouette"] == 3, "of the first 100 rows alone there would be one cluster"

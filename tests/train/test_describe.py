@@ -9,8 +9,9 @@ import pytest
 
 from streamclust.core.errors import ModelError
 from streamclust.core.specs import ProfileSpec
+from streamclust.core.times import NO_TIME_NS
 from streamclust.signal import spectra
-from streamclust.train.describe import Assigned, describe, evenly, mean_spectrogram, recorded_hours, typical
+from streamclust.train.describe import Assigned, describe, evenly, mean_spectrogram, recorded_hours, timeless, typical
 
 PROFILE = ProfileSpec(window_seconds=10.24, hop_seconds=5.12)
 HOUR_NS = 3_600_000_000_000
@@ -110,6 +111,19 @@ def test_recorded_time_counts_overlaps_once_and_needs_real_times():
     assert recorded_hours(["A", "B", "A"], start, end) == pytest.approx(5)
     assert recorded_hours(["A", "A"], np.zeros(2, np.int64), np.full(2, HOUR_NS)) is None
     assert recorded_hours([], np.zeros(0, np.int64), np.zeros(0, np.int64)) is None
+
+
+def test_windows_laid_out_as_arrays_are_have_no_times_and_recordings_of_any_year_have():
+    second = 10**9
+    arrays = NO_TIME_NS + np.array([6, 0, 2, 20_000_000]) * second
+    touching = NO_TIME_NS + np.arange(4) * second
+
+    assert timeless("AAAA", arrays, arrays + second)
+    assert recorded_hours("AAAA", arrays, arrays + second) is None
+    assert not timeless("AAAA", touching, touching + second)
+    assert not timeless("AAAA", arrays + second // 2, arrays + second)
+    assert not timeless("AAAA", arrays + 2 * 365 * 86_400 * second, arrays + 2 * 365 * 86_400 * second + second)
+    assert not timeless("", arrays[:0], arrays[:0])
 
 
 def test_the_medoid_is_in_the_middle_and_no_outlier():

@@ -62,3 +62,28 @@ def test_only_so_many_windows_are_trained_on(monkeypatch):
 def test_one_window_makes_no_model():
     with pytest.raises(ModelError, match="at least 2"):
         first_fit(batch(1), PROFILE, ModelSpec())
+
+
+@pytest.mark.parametrize(("share", "kept"), [(2.0, 90), (1.0, 90), (0.5, 45)])
+def test_large_windows_are_thinned_evenly_to_so_many_values(monkeypatch, share, kept):
+    given, seen = batch(90), []
+    monkeypatch.setattr(first, "MOST_CELLS", int(share * given.logp.size))
+    monkeypatch.setattr(first, "fit", lambda data, options: seen.append(data) or type("R", (), {"bundle": None}))
+    for _ in range(2):
+        first_fit(given, PROFILE, ModelSpec(clusters=2))
+    rows = seen[0].start_ns // PROFILE.window_ns
+    assert 0.8 * kept <= len(rows) <= kept
+    assert len(seen[0].logp) == len(rows)
+    assert (np.diff(rows) > 0).all()
+    assert np.diff(rows).max() <= 4
+    np.testing.assert_array_equal(seen[1].start_ns, seen[0].start_ns)
+    if kept == 45:
+        assert 0.2 < (rows % 2).mean() < 0.8, "not every second one: those could all be of one stream"
+
+
+def test_however_large_the_windows_some_are_kept(monkeypatch):
+    seen = []
+    monkeypatch.setattr(first, "MOST_CELLS", 1)
+    monkeypatch.setattr(first, "fit", lambda data, options: seen.append(data) or type("R", (), {"bundle": None}))
+    first_fit(batch(90), PROFILE, ModelSpec(clusters=3))
+    assert len(seen[0].logp) == 3 * first.LEAST_ROWS

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from streamclust.core.clock import ManualClock
 from streamclust.core.errors import FitFailed, ModelError
 from streamclust.core.specs import ProfileSpec
 from streamclust.core.types import NS
@@ -12,6 +13,8 @@ from streamclust.model.bundle import from_bytes
 from streamclust.model.methods import gmm
 from streamclust.model.score import Scorer
 from streamclust.train import fit as module
+from streamclust.train import views
+from streamclust.train.agreement import adjusted_rand
 from streamclust.train.fit import FitOptions, TrainingData, fit
 from streamclust.train.select import Selection
 
@@ -55,7 +58,7 @@ def test_classes_become_clusters_in_the_order_of_their_size(plain):
 def test_the_order_is_that_of_all_windows_not_of_those_that_were_trained_on(monkeypatch):
     x, y = windows()
     kept = np.flatnonzero((y > 0) | (np.cumsum(y == 0) <= 30))
-    monkeypatch.setattr(module, "select", lambda *_: Selection(kept, np.ones(len(kept)), 1, 0))
+    monkeypatch.setattr(module, "select", lambda *_: Selection(kept, 1, 0))
     result = fit(data(x), OPTIONS)
     assert (result.labels == y).mean() > 0.98
 
@@ -190,3 +193,62 @@ def test_progress_names_each_step(plain):
     steps = {step for step, _ in told if ": " not in step}
     assert {step.partition(": ")[0] for step, _ in told} == steps == set(plain[0].seconds)
     assert {step for step, _ in told} > steps, "parts of a step are told, by the name of the step"
+
+
+def test_few_overlapping_windows_are_all_trained_on_and_that_is_told():
+    x, _ = windows((2, 2, 1), seed=2)
+    start = 1_600_000_000 * NS + PROFILE.window_ns // 2 * np.arange(5, dtype=np.int64)
+    given = replace(data(x, ("a",)), start_ns=start, end_ns=start + PROFILE.window_ns)
+    result = fit(given, FitOptions(clusters=4, method="kmeans", dimensions=2))
+    assert sorted(np.bincount(result.labels).tolist()) == [1, 1, 1, 2]
+    assert any("2 windows that overlap others were trained on" in line for line in result.warnings)
+
+
+class Greedy:
+    """A method that takes all the time that it is given, and remembers how much that was."""
+
+    def __init__(self):
+        self.given = []
+
+    def __call__(self, features, clusters, rng, settings, **more):
+        self.given.append(settings.time_budget_s)
+        settings.clock.sleep(settings.time_budget_s)
+        return replace(gmm.fit(features, clusters, rng, replace(settings, time_budget_s=None)), stop="time budget")
+
+
+def greedy(monkeypatch, budget, clusters=3):
+    """Time that each fit was given when all take what they can, and the result; time passes only in them."""
+    method = Greedy()
+    monkeypatch.setattr(module, "METHODS", {"gmm": method, "manifold": method})
+    monkeypatch.setattr(views, "find_spec", lambda name: object())
+    options = FitOptions(clusters=clusters, time_budget_s=budget, most_clusters=4)
+    return method.given, fit(data(windows()[0]), options, clock=ManualClock())
+
+
+@pytest.mark.parametrize("clusters", [3, "auto"])
+def test_however_greedy_a_method_is_each_phase_of_the_time_budget_gets_its_share(monkeypatch, clusters):
+    given, result = greedy(monkeypatch, 100.0, clusters)
+    assert given == pytest.approx([5.0] * 6 + [55.0] + [7.5] * 2)
+    assert set(result.evidence["methods"][0]) == {"method", "stability"}
+    assert any("training was stopped by the time budget of 100 s" in line for line in result.warnings)
+    assert any("calibration was cut short" in line for line in result.warnings)
+
+
+def test_with_a_small_time_budget_nothing_is_compared_and_that_is_told(monkeypatch):
+    given, result = greedy(monkeypatch, 10.0)
+    assert given == pytest.approx([8.5] + [0.75] * 2)
+    assert (result.method, result.evidence["methods"]) == ("manifold", [])
+    assert "whole view, manifold: nothing was compared, for that the time budget of 10 s is too short" in result.why
+
+
+def test_a_small_time_budget_trains_a_network_or_warns():
+    pytest.importorskip("torch")
+    x, y = windows((100, 100, 100))
+    result = fit(data(x), FitOptions(method="manifold", time_budget_s=15))
+    told = any("training was stopped by the time budget" in line for line in result.warnings)
+    assert told or adjusted_rand(result.labels, y) > 0.9
+
+
+def test_without_a_time_budget_nothing_is_told_of_it(plain):
+    assert plain[0].stop != "time budget"
+    assert not any("budget" in line for line in plain[0].warnings)

@@ -47,28 +47,62 @@ def test_a_cluster_without_windows_is_named():
     assert check(q, labels) == ["cluster 2: must have windows (got none)"]
 
 
-@pytest.mark.parametrize(("small", "problems"), [(10, 1), (11, 0)])
-def test_each_cluster_must_have_more_than_a_tenth_of_its_even_share(small, problems):
-    found = check(*hard([150, 150 - small, small]))
+@pytest.mark.parametrize(
+    ("rows", "clusters", "least"),
+    [(1000, 4, 8), (90, 3, 3), (150, 3, 5), (10, 2, 2), (8, 4, 1), (4, 4, 1), (100_000, 20, 8)],
+)
+def test_a_cluster_must_have_a_few_windows_but_no_share_of_a_large_set(rows, clusters, least):
+    assert Guards().least(rows, clusters) == least
 
-    assert len([p for p in found if p.startswith("cluster 2")]) == problems
+
+@pytest.mark.parametrize(("small", "problems"), [(4, 1), (5, 0)])
+def test_a_cluster_with_fewer_windows_is_named(small, problems):
+    found = check(*hard([100, 50 - small, small]))
+
+    assert len(found) == problems
+    assert all(p == "cluster 2: must have at least 5 windows (got 4 of 150)" for p in found)
 
 
-def test_weights_count_instead_of_windows():
+@pytest.mark.parametrize("sizes", [(950, 20, 20, 10), (9950, 25, 15, 10), (248, 8)])
+def test_a_class_that_has_nearly_all_windows_breaks_no_guard(sizes):
+    assert check(*hard(sizes)) == []
+
+
+def test_windows_that_were_not_fitted_are_no_members():
     q, labels = hard([100, 100])
 
-    assert check(q, labels, np.repeat([1.0, 0.01], 100)) != []
-    assert check(*hard([1000, 10]), np.repeat([1.0, 100.0], [1000, 10])) == []
+    assert check(q, labels, np.repeat([1.0, 0.01], 100)) == []
+    assert check(q, labels, np.repeat([1.0, 0.0], 100)) == ["cluster 1: must have windows (got none)"]
 
 
-def test_memberships_that_all_name_one_cluster_break_the_entropy_guard():
+def test_one_cluster_that_takes_the_membership_of_the_others_windows_breaks_the_entropy_guard():
     q = np.full((100, 4), 0.01)
     q[:, 0] = 0.97
 
     found = check(q, np.repeat(np.arange(4), 25))
 
     assert len(found) == 1
-    assert "entropy above 0.5 log K" in found[0]
+    assert "entropy of at least 0.50 log K" in found[0]
+
+
+def test_memberships_that_say_nothing_are_flat(rng):
+    labels = np.repeat(np.arange(5), 40)
+    flat, clear = 0.01 * rng.random((200, 5)), np.full((200, 5), 0.1)
+    flat[np.arange(200), labels] += 0.02
+    clear[np.arange(200), labels] = 0.6
+    found = check((1.0 + flat) / (1.0 + flat).sum(axis=1, keepdims=True), labels)
+
+    assert len(found) == 1
+    assert "must not be flat" in found[0]
+    assert check(clear, labels) == []
+
+
+def test_overlapping_pairs_are_soft_and_not_flat():
+    labels = np.repeat([0, 1], 50)
+    q = np.where(np.eye(2)[labels] > 0, 0.6, 0.4)
+
+    assert check(q, labels) == []
+    assert "flat" in check(np.where(np.eye(2)[labels] > 0, 0.51, 0.49), labels)[0]
 
 
 def test_memberships_that_are_not_finite_are_a_problem():
@@ -113,6 +147,25 @@ def test_windows_that_cannot_be_split_stay_as_they_are(rng):
     assert np.array_equal(reseed(rng.standard_normal((30, 2)), labels[:30], 2, rng, 20), labels[:30])
 
 
+def test_the_largest_is_cut_in_the_middle_where_2_means_finds_outliers_alone(rng):
+    z = rng.standard_normal((100, 2))
+    z[:2] = 1000.0
+    labels = np.zeros(100, np.int64)
+
+    assert sorted(np.bincount(reseed(z, labels, 2, rng, least_members=8))) == [50, 50]
+
+
+def test_a_refill_leaves_rare_clusters_alone(rng):
+    centroids = np.array([[0.0, 0.0], [30.0, 0.0], [500.0, 500.0]])
+    sizes = [200, 10]
+    features = (np.repeat(centroids[:2], sizes, axis=0) + rng.standard_normal((210, 2))).astype(np.float32)
+
+    labels = memberships(refilled(assigner_of(centroids), features, rng, Guards()), features).argmax(axis=1)
+
+    assert set(labels[200:]) == {1}
+    assert np.bincount(labels, minlength=3).min() >= 7
+
+
 def test_a_refilled_start_gives_windows_to_every_cluster(rng):
     features = blobs(rng)
     collapsed = assigner_of(np.array([[5.0, 5.0], [500.0, 500.0], [-500.0, 500.0]]))
@@ -146,7 +199,7 @@ def test_a_fit_that_stays_collapsed_fails_with_the_reasons_of_each_try(rng):
         guarded(lambda start, rng: bad, features, rng, guards=Guards(retries=1))
 
     assert str(failure.value).count("cluster 1: must have windows") == 2
-    assert "try 2: mean membership" in str(failure.value)
+    assert "try 2: cluster 1" in str(failure.value)
 
 
 def test_a_fit_that_holds_is_fitted_once(rng):

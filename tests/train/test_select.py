@@ -73,17 +73,6 @@ def test_every_window_of_a_rare_class_is_chosen(rng):
     assert set(np.flatnonzero(classes)) <= set(rows)
 
 
-def test_weights_say_how_many_windows_each_stands_for(rng):
-    features, classes = mostly_noise(rng)
-
-    chosen = select(features, None, rng)
-    noise = classes[chosen.rows] == 0
-
-    assert chosen.weights.sum() == pytest.approx(len(features))
-    assert chosen.weights[noise].sum() == pytest.approx((classes == 0).sum(), rel=0.01)
-    assert chosen.weights[~noise] == pytest.approx(1.0, rel=0.2)
-
-
 def test_balanced_classes_lose_no_window(rng):
     centres = 8.0 * np.eye(5, 8)
     features = np.repeat(centres, 300, axis=0) + rng.standard_normal((1500, 8))
@@ -110,7 +99,6 @@ def test_the_same_rng_gives_the_same_choice():
     one, two = (select(features, None, np.random.default_rng(7)) for _ in range(2))
 
     assert np.array_equal(one.rows, two.rows)
-    assert np.array_equal(one.weights, two.weights)
 
 
 # window  0: [----)        window 3 of the other stream overlaps all, and stays
@@ -142,9 +130,19 @@ def test_selection_thins_first_and_counts_what_it_left_out(rng):
     start = np.arange(100) * 5
     chosen = select(rng.standard_normal((100, 3)), Spans(start, start + 10, ["a"] * 100), rng)
 
-    assert chosen.thinned == 50
+    assert (chosen.thinned, chosen.overlapping) == (50, 0)
     assert chosen.rows.tolist() == list(range(0, 100, 2))
-    assert chosen.weights.sum() == pytest.approx(50)
+
+
+@pytest.mark.parametrize(("least", "kept"), [(50, 50), (51, 100)])
+def test_where_thinning_would_leave_too_few_nothing_is_left_out(rng, least, kept):
+    start = np.arange(100) * 5
+    spans = Spans(start, start + 10, ["a"] * 100)
+
+    chosen = select(rng.standard_normal((100, 3)), spans, rng, Limits(least=least))
+
+    assert len(chosen.rows) == kept
+    assert chosen.overlapping == kept - 50
 
 
 def test_a_loud_stream_gives_no_more_than_its_share(rng):

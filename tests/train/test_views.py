@@ -185,3 +185,19 @@ def test_where_nothing_can_be_fitted_that_is_told():
 
     with pytest.raises(ModelError, match="none of"):
         choose("kmeans", rows, blocks, 2, broken, rng())
+
+
+def test_windows_side_by_side_need_no_margin_and_few_windows_favour_the_smaller_view():
+    assert views.pooled_margin(1000, 50, continuous=False) == views.POOLED_MARGIN
+    assert views.pooled_margin(1000, 50, continuous=True) == 0.0
+    assert views.pooled_margin(200, 50, continuous=False) == -views.POOLED_MARGIN
+
+
+def test_windows_are_continuous_when_most_meet_the_one_before_them_in_their_stream():
+    start = np.arange(20, dtype=np.int64) * 10
+    two = ["a", "b"] * 10  # of each stream every second one: pauses between them
+    assert views.continuous(["a"] * 20, start, start + 10)
+    assert views.continuous(["a"] * 20, start, start + 15)
+    assert not views.continuous(["a"] * 20, start, start + 9)
+    assert not views.continuous(two, start, start + 10)
+    assert not views.continuous([str(n) for n in range(20)], start, start + 10)
