@@ -169,6 +169,7 @@ def tails(distance: F64, residual: F64) -> Tails:
         raise ModelError("novelty: distances and residuals must be >= 0 (got negative ones)")
     by_distance, by_residual = _quantiles(distance), _quantiles(residual)
     larger = np.maximum(tail(distance, by_distance), tail(residual, by_residual))
+    larger = np.minimum(larger, 1.0 - 1.0 / QUANTILES)  # 1 is for what lies beyond all of them
     return Tails(by_distance, by_residual, _quantiles(larger))
 
 

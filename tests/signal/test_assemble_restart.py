@@ -9,6 +9,7 @@ from deliveries import (
     as_dict,
     assembler,
     deliveries,
+    forgotten_contradictions,
     push_all,
     record,
     value,
@@ -42,21 +43,6 @@ def contradicting_deliveries(draw: st.DrawFn) -> list[Record]:
         if begin >= newest - LATENESS:
             kept.append(r._replace(offset=len(kept)))
     return kept
-
-
-def forgotten_contradictions(target: StreamAssembler, earlier: list[Record], new: Record) -> list[int]:
-    """Offsets of earlier records that a new one contradicts at samples that no unfinished window needs any more."""
-    begin = round(new.start_ns * 100 / NS)
-    found = []
-    for old in earlier:
-        other = round(old.start_ns * 100 / NS)
-        low, high = max(begin, other), min(begin + len(new.samples), other + len(old.samples))
-        differ = [i for i in range(low, high) if new.samples[i - begin] != old.samples[i - other]]
-        sealed = [s.origin for s in target._segments if s.sealed and s.start > s.origin]
-        lost_seal = any(begin <= origin < begin + len(new.samples) for origin in sealed)
-        if lost_seal or not all(any(s.start <= i < s.end for s in target._segments) for i in differ):
-            found.append(old.offset)
-    return found
 
 
 def committed(target: StreamAssembler, read: int, others: int) -> int:
