@@ -240,7 +240,8 @@ class StreamAssembler:
         meets_seal = segment.sealed and first == segment.origin  # equal, but they would not be sealed
         if different or meets_seal or self._max_gap:  # the ends of a hole count, too
             self._tie(segment, record, held, last)
-        needed = segment.next_first - self._geometry.left
+        joinable = segment.start == segment.origin  # then windows from before it may need all of it
+        needed = held if joinable else segment.next_first - self._geometry.left
         return different > 0, bool(differ[max(0, needed - held) :].any())
 
     def _tie(self, segment: Segment, record: Record, first: int, last: int) -> None:
