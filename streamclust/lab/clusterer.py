@@ -225,7 +225,7 @@ def _clusters(value: Any) -> int | Literal["auto"]:
     """Return a number of clusters, or ``auto``."""
     if isinstance(value, str) and value == "auto":
         return "auto"
-    return _whole("clusters", value, 1, "auto or ")
+    return _whole("clusters", value, 2, "auto or ")
 
 
 def _whole(name: str, value: Any, least: int, other: str = "") -> int:

@@ -42,8 +42,9 @@ def check_out(out: Path) -> None:
     UsageError
         There is something else.
     """
-    if out.is_file():
-        raise UsageError(f"--out: must be a directory (got the file {out})")
+    blocking = next((path for path in (out, *out.parents) if path.is_file()), None)
+    if blocking is not None:
+        raise UsageError(f"--out: must be a directory (got the file {blocking})")
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise UsageError(f"--out: must be new, empty, or hold an earlier model (got {out})")
 

@@ -35,6 +35,8 @@ def writer(path: Path, clusters: Sequence[str]) -> Callable[[Chunks], int]:
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
         raise UsageError(f"--out: must end in {', '.join(_WRITERS)} (got {path})")
+    if path.is_dir():
+        raise UsageError(f"--out: must be a file (got the directory {path})")
     if not path.parent.is_dir():
         raise UsageError(f"--out: must lie in a directory that exists (got {path})")
     if path.suffix.lower() == ".parquet":

@@ -110,7 +110,8 @@ class Bundle:
             own = self.profile
             raise ProfileMismatch(
                 f"model: its profile must be {profile.label} ({profile.digest[:12]}) "
-                f"(got {own.label}, {own.digest[:12]}{_difference(own, profile)})"
+                f"(got {own.label}, {own.digest[:12]}{_difference(own, profile)}); fit it with that profile, or configure "
+                f"every value of the model's own, which `profile` in its {MANIFEST} lists"
             )
 
     def to_bytes(self) -> Mapping[str, bytes]:
@@ -163,7 +164,10 @@ def from_bytes(files: Mapping[str, bytes]) -> Bundle:
     manifest = _manifest(files[MANIFEST])
     digest = hashlib.sha256(files[TENSORS]).hexdigest()
     if digest != manifest["tensors_sha256"]:
-        _corrupt(TENSORS, f"sha256 {manifest['tensors_sha256'][:12]}", digest[:12])
+        wanted = manifest["tensors_sha256"][:12]
+        _corrupt(
+            TENSORS, f"the file that {MANIFEST} was written with, sha256 {wanted}", f"a damaged one, {digest[:12]}"
+        )
     arrays = _Arrays(_tensors(files[TENSORS]))
     try:
         profile = ProfileSpec.model_validate_json(json.dumps(manifest["profile"]))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from streamclust.train.calibrate import Calibration
 from streamclust.train.choose import Evidence
-from streamclust.train.views import Choice
+from streamclust.train.views import MIXTURE_MARGIN, POOLED_MARGIN, Choice
 
 
 class Why(NamedTuple):
@@ -26,7 +26,9 @@ class Why(NamedTuple):
         if choice.stability:
             scores = ", ".join(f"{name} {score:.2f}" for name, score in choice.stability.items())
             parts.append(
-                f"{choice.view} view, {choice.method}: fits to random halves agree by {scores} (adjusted Rand)"
+                f"{choice.view} view, {choice.method}: fits to random halves agree by {scores} (adjusted Rand; "
+                f"another method must agree by {MIXTURE_MARGIN:g} more than the first, another view by up to "
+                f"{POOLED_MARGIN:g})"
             )
         elif choice.why:
             parts.append(f"{choice.view} view, {choice.method}: {choice.why}")

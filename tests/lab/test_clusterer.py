@@ -154,7 +154,7 @@ def test_what_cannot_be_clustered_is_refused_with_a_reason(x, fields, says):
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("clusters", ["foo", None, 2.5, True, 0, -3, np.nan, [2]]),
+        ("clusters", ["foo", None, 2.5, True, 0, 1, -3, np.nan, [2]]),
         ("seed", [-1, 1.5, None, "0", False]),
         ("time_budget_s", [-1, 0, np.nan, np.inf, "10", True]),
         ("fs", [-1.0, np.nan, np.inf, None, "100", True]),

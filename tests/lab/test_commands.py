@@ -134,6 +134,8 @@ def test_a_recording_is_fitted_and_assigned_with_the_same_windows(tmp_path, caps
         (["fit", "{data}", "--profile", "seismic", "--out", "{new}"], "must have 4096 samples"),
         (["fit", "{data}", "--clusters", "500", "--method", "kmeans", "--out", "{new}"], "at least 500 usable windows"),
         (["fit", "{data}", "--out", "{data}"], "--out: must be a directory"),
+        (["fit", "{data}", "--out", "{data}/below"], "--out: must be a directory"),
+        (["assign", "{data}", "--model", "{model}", "--out", "{folder}"], "--out: must be a file"),
         (["fit", "{data}", "--out", "{home}"], "--out: must be new, empty"),
         (["fit", "{home}/none.mseed", "--out", "{new}"], "DATA: must name"),
         (["assign", "{data}", "--model", "{home}", "--out", "{home}/e.csv"], "--model: must be a directory with"),
@@ -148,8 +150,9 @@ def test_a_recording_is_fitted_and_assigned_with_the_same_windows(tmp_path, caps
 def test_a_wrong_call_exits_with_2_a_line_and_no_model(fitted, tmp_path, capsys, argv, says):
     data, model = fitted
     x, _ = tones()
+    (tmp_path / "folder.csv").mkdir()
     paths = {
-        "data": data, "model": model, "home": tmp_path, "new": tmp_path / "new",
+        "data": data, "model": model, "home": tmp_path, "new": tmp_path / "new", "folder": tmp_path / "folder.csv",
         "other": file(tmp_path / "other.npz", x=x[:, :100]), "slow": file(tmp_path / "slow.npz", fs=np.float64(50)),
         "objects": file(tmp_path / "objects.npz", x=np.array([None])),
         "one": file(tmp_path / "one.npz", x=x[:1], y=np.zeros(1, int)),
