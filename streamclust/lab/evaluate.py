@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from streamclust.core.errors import UsageError
 from streamclust.core.types import F32, F64
 from streamclust.model.kmeans import lloyd, nearest
+from streamclust.train.agreement import adjusted_rand_of
 
 Ints = NDArray[np.int64] | NDArray[np.intp]
 
@@ -78,11 +79,7 @@ def nmi(counts: NDArray[np.int64]) -> float:
 
 def ari(counts: NDArray[np.int64]) -> float:
     """ARI: pairs that agree, corrected for chance (Hubert, Arabie 1985, eq. 5); at most 1."""
-    total = int(counts.sum())
-    both, rows, columns = (_pairs(part) for part in (counts, counts.sum(axis=1), counts.sum(axis=0)))
-    expected = rows * columns / _pairs(np.array([total])) if total > 1 else 0.0
-    most = (rows + columns) / 2
-    return 1.0 if most == expected else float((both - expected) / (most - expected))
+    return adjusted_rand_of(counts)
 
 
 def with_labels(labels: Sequence[Any] | NDArray[Any], clusters: Sequence[Any] | NDArray[Any]) -> dict[str, float]:
@@ -161,9 +158,3 @@ def _entropy(p: F64) -> float:
     """Shannon entropy of probabilities that sum to 1, nats."""
     some = p[p > 0]
     return float(max(0.0, -(some * np.log(some)).sum()))
-
-
-def _pairs(counts: NDArray[np.int64]) -> float:
-    """Pairs within groups of these sizes."""
-    sizes = counts.astype(np.float64)
-    return float((sizes * (sizes - 1)).sum() / 2)

@@ -18,17 +18,21 @@ def contingency(a: Labels, b: Labels) -> F64:
 
 
 def adjusted_rand(a: Labels, b: Labels) -> float:
-    """Return the adjusted Rand index (Hubert, Arabie 1985, eq. 5): 1 for the same partition, about 0 for chance.
+    """Return the adjusted Rand index of two partitions (N,); see `adjusted_rand_of`."""
+    return adjusted_rand_of(contingency(a, b))
 
-    Two partitions of one cluster each, or of single windows each, are the same partition.
+
+def adjusted_rand_of(table: F64 | Labels) -> float:
+    """Return the adjusted Rand index (Hubert, Arabie 1985, eq. 5) of a contingency table: 1 for the same partition.
+
+    About 0 for chance. Two partitions of one cluster each, or of single windows each, are the same partition.
     """
-    table = contingency(a, b)
 
-    def pairs(counts: F64) -> float:
+    def pairs(counts: F64 | Labels) -> float:
         return float((counts * (counts - 1.0)).sum() / 2.0)
 
     together, in_a, in_b = pairs(table), pairs(table.sum(axis=1)), pairs(table.sum(axis=0))
-    every = pairs(np.array([float(len(a))]))
+    every = pairs(np.array([float(table.sum())]))
     expected = in_a * in_b / every if every else 0.0
     most = 0.5 * (in_a + in_b)
     return 1.0 if most == expected else (together - expected) / (most - expected)

@@ -25,7 +25,7 @@ from streamclust.train.choose import Evidence, Search, choose_clusters
 from streamclust.train.describe import Assigned, ClusterInfo, describe
 from streamclust.train.guards import guarded
 from streamclust.train.methods import METHODS, NAMES
-from streamclust.train.prepare import Prepared, held_back_residual, prepare
+from streamclust.train.prepare import Prepared, held_back_residual, narrowed, prepare
 from streamclust.train.select import Limits, Spans, select
 from streamclust.train.views import (
     PROVISIONAL_CLUSTERS,
@@ -183,6 +183,8 @@ class _Fit:
         with self._timed("method"):
             choice = self._choice(train, prepared)
         method, train = choice.method, np.ascontiguousarray(train[:, choice.columns])
+        prepared, left = narrowed(prepared, choice.columns)
+        rows, columns = rows[:, left], np.searchsorted(left, choice.columns)
         with self._timed("clusters"):
             clusters, evidence = self._clusters(train)
         with self._timed("training"):
@@ -190,7 +192,7 @@ class _Fit:
         with self._timed("calibration"):
             calibration, tails = self._calibrated(method, fitted, train, chosen, prepared)
         temperature = calibration.temperature if calibration else 1.0
-        assigner = widened(replace(fitted.assigner, temperature=temperature), choice.columns, rows.shape[1])
+        assigner = widened(replace(fitted.assigner, temperature=temperature), columns, rows.shape[1])
         assigner = _by_size(assigner, rows)
         with self._timed("description"):
             q, z = memberships(assigner, rows), assigner.embed(rows).astype(np.float32)

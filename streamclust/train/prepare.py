@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import compress, pairwise
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamclust.core.errors import CorruptModel, ModelError
 from streamclust.core.specs import ProfileSpec
 from streamclust.core.types import F32, F64
+from streamclust.model.bundle import KIND_OF
 from streamclust.model.encoder import KINDS, EncoderWeights, load
 from streamclust.model.encoder import names as encoder_names
 from streamclust.model.features import (
@@ -100,6 +103,31 @@ def prepare(
             blocks.append(block)
             explained[name] = share
     return Prepared(noise, loaded, replace(bare, blocks=tuple(blocks)), explained)
+
+
+def narrowed(prepared: Prepared, columns: NDArray[np.intp]) -> tuple[Prepared, NDArray[np.intp]]:
+    """Leave out the blocks, and the encoders, that a model which sees only some columns of the features never needs.
+
+    The measured block stays in any case. Also returns the columns (ascending) that are left: the features of
+    what is returned are those columns of the features before.
+    """
+    whole = prepared.features
+    starts = np.cumsum([0, *(len(block.components) for block in whole.blocks)])
+    left = [np.arange(low, high) for low, high in pairwise(starts.tolist())]
+    keep = [
+        b.name == whole.measured or bool(np.isin(part, columns).any())
+        for b, part in zip(whole.blocks, left, strict=True)
+    ]
+    blocks = tuple(compress(whole.blocks, keep))
+    names = {block.name for block in blocks}
+    running_still = {name: encode for name, encode in whole.encoders.items() if name in names}
+    kinds = {KIND_OF[name] for name in running_still}
+    return Prepared(
+        prepared.noise,
+        tuple(encoder for encoder in prepared.encoders if encoder.kind in kinds),
+        replace(whole, encoders=running_still, blocks=blocks),
+        {name: share for name, share in prepared.explained.items() if name in names},
+    ), np.concatenate(list(compress(left, keep)))
 
 
 def held_back_residual(

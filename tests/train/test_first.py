@@ -40,7 +40,7 @@ def test_the_first_windows_make_a_model_of_the_profile(method, clusters):
 
 def test_a_profile_that_embeds_waveforms_gets_them():
     profile = PROFILE.model_copy(update={"embed": "both", "encoder": "none"})
-    bundle = first_fit(batch(60, profile), profile, ModelSpec(clusters=2))
+    bundle = first_fit(batch(39, profile), profile, ModelSpec(clusters=2))  # too few to compare views
     assert {"spectrogram", "waveform"} <= {block.name for block in bundle.blocks}
 
 

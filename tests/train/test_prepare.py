@@ -3,8 +3,16 @@ import pytest
 
 from streamclust.core.errors import ModelError
 from streamclust.core.specs import ProfileSpec
-from streamclust.model.features import BLOCKS, SPECTROGRAM, WAVEFORM, WAVEFORM_ENCODER
-from streamclust.train.prepare import BLOCK_DIMENSIONS, MIN_NOISE_WINDOWS, estimate, held_back_residual, prepare, wanted
+from streamclust.model.features import BLOCKS, POOLED, SPECTROGRAM, WAVEFORM, WAVEFORM_ENCODER
+from streamclust.train.prepare import (
+    BLOCK_DIMENSIONS,
+    MIN_NOISE_WINDOWS,
+    estimate,
+    held_back_residual,
+    narrowed,
+    prepare,
+    wanted,
+)
 
 PLAIN = ProfileSpec(encoder="none")
 SHORT = ProfileSpec(
@@ -164,3 +172,25 @@ def test_too_few_windows_have_no_held_back_residual():
     features = prepare(windows(20, 1, 9, 13), None, ["a"] * 20, PLAIN, rng()).features
     with pytest.raises(ModelError, match="at least 4"):
         held_back_residual(features, windows(3, 1, 9, 13), None, ["a"] * 3, rng())
+
+
+def test_what_a_model_never_looks_at_is_neither_kept_nor_computed():
+    logp, wave = windows(80, 1, 9, 13), windows(80, 1, SHORT.samples, seed=1)
+    streams = ["a"] * 80
+    whole = prepare(logp, wave, streams, SHORT, rng())
+    widths = {block.name: len(block.components) for block in whole.features.blocks}
+    pooled_at = sum(width for name, width in widths.items() if BLOCKS.index(name) < BLOCKS.index(POOLED))
+    columns = np.arange(pooled_at, pooled_at + widths[POOLED])
+
+    some, left = narrowed(whole, columns)
+
+    assert [block.name for block in some.features.blocks] == [SPECTROGRAM, POOLED]
+    assert some.encoders == ()
+    assert not some.features.encoders
+    assert set(some.explained) == {SPECTROGRAM, POOLED}
+    before, after = whole.features(logp, wave, streams), some.features(logp, wave, streams)
+    np.testing.assert_array_equal(after.rows, before.rows[:, left])
+    np.testing.assert_array_equal(after.residual, before.residual)
+    everything, all_columns = narrowed(whole, np.arange(sum(widths.values())))
+    assert everything.encoders == whole.encoders
+    np.testing.assert_array_equal(all_columns, np.arange(sum(widths.values())))
