@@ -4,13 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench fuzz install clean
+.PHONY: run test check bench fuzz kafka install clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "streamclust needs Python 3.11 to 3.13: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[train,umap,parquet,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,umap,parquet,confluent,dev]'
 	touch $@
 
 install: $(STAMP)
@@ -37,5 +37,9 @@ bench: $(STAMP)
 fuzz: $(STAMP)
 	STREAMCLUST_FUZZ_MUTANTS=1000000 $(BIN)/python -m pytest -q -s tests/signal/test_mseed_fuzz.py
 
+# Apache Kafka on this machine, to play with; needs Java 17 and Maven. `make kafka ARGS='--nodes 3'`.
+kafka: $(STAMP)
+	$(BIN)/python tests/kafka/broker.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .kafka
