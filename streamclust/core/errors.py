@@ -12,6 +12,10 @@
      + TransientError         it may work later               wait and try the turn again    -
      |   + SourceUnavailable  the input cannot be read now
      |   + SinkUnavailable    an output cannot be written now (full disk, broker gone)
+     |   + Rebalanced         the group moved partitions     forget what is not committed   -
+     + Fenced                 another process has our name   exit; a person must look       1
+     + NotAllowed             a broker refuses for good      exit; says what to do          1
+     + SourceLost             data or connection are gone    exit; the supervisor restarts  1
      + DurabilityError        an fsync failed                 exit; the restart re-reads     1
      + ModelError             a model cannot be used          keep the live model            -
          + ProfileMismatch    made for another profile
@@ -90,6 +94,8 @@ class Reason(StrEnum):
     TOO_MANY_STREAMS = "too_many_streams"
     RATE_TOO_LOW = "rate_too_low"
     UNREADABLE_FILE = "unreadable_file"
+    BAD_ENVELOPE = "bad_envelope"
+    LOST_OFFSETS = "lost_offsets"
 
 
 class BadRecord(StreamclustError):
@@ -99,6 +105,13 @@ class BadRecord(StreamclustError):
         self.reason = reason
         self.detail = detail
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
+
+
+class MessageTooLarge(BadRecord):
+    """One message is larger than the broker or the topic takes."""
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(Reason.TOO_LARGE, detail)
 
 
 class TransientError(StreamclustError):
@@ -111,6 +124,22 @@ class SourceUnavailable(TransientError):
 
 class SinkUnavailable(TransientError):
     """An output cannot be written now."""
+
+
+class Rebalanced(TransientError):
+    """The consumer group has moved on: what is not yet committed must be forgotten and read again."""
+
+
+class Fenced(StreamclustError):
+    """Another process uses our lasting name; only one of them may go on, and it is not this one."""
+
+
+class NotAllowed(StreamclustError):
+    """A broker refuses for good: authorisation, or a topic that is not there and may not be made."""
+
+
+class SourceLost(StreamclustError):
+    """Data that were to be read are gone and the policy is to stop, or the connection cannot be had back."""
 
 
 class DurabilityError(StreamclustError):

@@ -47,7 +47,7 @@ class ProfileSpec(Spec):
     """What makes spectrograms comparable. A model belongs to one profile and carries its hash."""
 
     name: Name = "seismic"
-    """A built-in profile (its values are then the defaults here), or a new name of your own."""
+    """A built-in profile, or one that `fit` has named (its values are then the defaults here), or a new name of your own."""
     version: int = Field(1, ge=1)
     """Raise it when you change a profile that models were made with."""
     rate_hz: float = Field(100.0, gt=0, le=1e8, allow_inf_nan=False)

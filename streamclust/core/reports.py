@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from streamclust.core.types import Notice
+
 
 @dataclass(slots=True)
 class WindowCounts:
@@ -88,3 +90,11 @@ class TurnReport:
     """Given once, after the end of a source from which no window could be cut though records came."""
     unfitted: tuple[str, ...] = ()
     """Why windows that waited for the first model got none; each reason is given once."""
+    refused: tuple[str, ...] = ()
+    """Which models cannot be used and why, and what else went wrong with them; each is given once."""
+    notices: tuple[Notice, ...] = ()
+    """What happened to the source's connection."""
+    lag: int | None = None
+    """Messages of our partitions that wait; None where nobody can say."""
+    forgotten: bool = False
+    """True when partitions were taken away, so that all that was not committed was forgotten and is read again."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from streamclust.core.errors import BadRecord
+from streamclust.core.kafka_specs import KafkaSink, KafkaSource, KafkaSpec
 from streamclust.core.profile_spec import Name, ProfileSpec, Seconds, Spec, StftSpec
 from streamclust.core.sid import normalise
 from streamclust.core.times import time_ns
@@ -145,7 +146,7 @@ class SdsSource(Spec):
         return time_ns(None if self.start == "now" else self.start), time_ns(self.end)
 
 
-SourceSpec = Annotated[FilesSource | SdsSource, Field(discriminator="type")]
+SourceSpec = Annotated[FilesSource | SdsSource | KafkaSource, Field(discriminator="type")]
 
 
 class SqliteSink(Spec):
@@ -182,7 +183,7 @@ class StdoutSink(Spec):
     type: Literal["stdout"]
 
 
-SinkSpec = Annotated[SqliteSink | JsonlSink | ParquetSink | StdoutSink, Field(discriminator="type")]
+SinkSpec = Annotated[SqliteSink | JsonlSink | ParquetSink | StdoutSink | KafkaSink, Field(discriminator="type")]
 
 
 class StateSpec(Spec):
@@ -219,6 +220,9 @@ class ModelSpec(Spec):
     """Size of the embedding."""
     min_windows: int = Field(256, ge=2)
     """Usable windows that the first fit waits for; they are assigned afterwards."""
+    share: Literal["directory", "kafka"] = "directory"
+    """Where models come from: `directory`, the state directory alone; `kafka`, the topic `kafka.topics.models`, so that
+    all workers of a group use the same ones (copies are kept in the state directory)."""
     novel_above: float = Field(0.995, gt=0, lt=1)
     """A window with a higher novelty than this is novel."""
     seed: int = Field(0, ge=0)
@@ -262,6 +266,8 @@ class Config(Spec):
     """Clustering."""
     sinks: tuple[SinkSpec, ...] = Field((SqliteSink(type="sqlite"),), min_length=1, strict=False)
     """Where events go."""
+    kafka: KafkaSpec = Field(default_factory=KafkaSpec)
+    """Connection to Apache Kafka, for source, sink and models."""
     loop: LoopSpec = Field(default_factory=LoopSpec)
     """Batching."""
     http: HttpSpec = Field(default_factory=HttpSpec)
@@ -270,3 +276,11 @@ class Config(Spec):
     """Logging."""
     shutdown_timeout: Seconds = Field(20.0, gt=0, le=600)
     """A stop takes at most this long."""
+
+    @model_validator(mode="after")
+    def _delivery_has_a_position(self) -> Self:
+        exact = any(isinstance(sink, KafkaSink) and sink.delivery == "exactly_once" for sink in self.sinks)
+        if exact and not isinstance(self.source, KafkaSource):
+            msg = "sinks: delivery exactly_once needs source.type kafka: a transaction ties events to a position in a topic"
+            raise ValueError(msg)
+        return self

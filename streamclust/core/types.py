@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntFlag
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -76,6 +77,16 @@ class Reject(NamedTuple):
     payload: bytes
 
 
+class Notice(NamedTuple):
+    """Something that happened to a connection: one line of the log."""
+
+    kind: str
+    """As ``kafka.rebalanced``: from the program's own text, never from data."""
+    level: str
+    """debug, info, warning or error."""
+    fields: Mapping[str, object]
+
+
 class Polled(NamedTuple):
     """What one poll of a source gave."""
 
@@ -88,6 +99,15 @@ class Polled(NamedTuple):
     """For every partition touched by this poll: the offset to read next."""
     ended: bool
     """True when a bounded source has nothing more, ever."""
+    lost: bool = False
+    """True when partitions were taken away: all that was read before this poll and is not committed must be forgotten;
+    what is still ours comes again."""
+    payloads: Mapping[tuple[str, int], bytes] = MappingProxyType({})
+    """(partition, offset) -> the bytes of that message, where the source has them at hand."""
+    notices: tuple[Notice, ...] = ()
+    """What a person should know of the connection."""
+    lag: int | None = None
+    """Messages that wait in the partitions that are ours; None where nobody can say."""
 
 
 Positions: TypeAlias = "Mapping[str, int]"
@@ -145,6 +165,8 @@ class Event(NamedTuple):
     gap_fraction: float
     flags: tuple[str, ...] = ()
     processed_at_ns: int = 0
+    needs: Positions = MappingProxyType({})
+    """As the window's; no part of the contract."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the event as its JSON object, with ISO 8601 times."""
