@@ -17,6 +17,7 @@ from streamclust.core.clock import Clock, SystemClock
 from streamclust.core.errors import TransientError
 from streamclust.core.reports import TurnReport
 from streamclust.core.specs import Config
+from streamclust.serve.backlog import Backlog
 from streamclust.serve.health import Health
 from streamclust.serve.http import HttpServer
 from streamclust.serve.logs import Log, setup
@@ -136,6 +137,7 @@ class _Daemon:
         self._disk_at = 0.0
         self._model: int | None = None
         self._pet_at = clock.monotonic()
+        self._backlog = Backlog()
 
     def run(self) -> int:
         """Go round until stopped or ended."""
@@ -157,6 +159,7 @@ class _Daemon:
         except TransientError as error:
             self._health.set_reason("turn", str(error))
             self._log.event("turn.failed", "warning", error=error, retry_seconds=self._retry)
+            self._loop.hold()
             self._alive()
             if self._stop.wanted:
                 self._clock.sleep(RETRY_FIRST)
@@ -173,16 +176,26 @@ class _Daemon:
     def _observe(self, report: TurnReport) -> None:
         self._metrics.observe(report)
         self._watch(report)
+        for notice in report.notices:
+            self._log.event(notice.kind, notice.level, **notice.fields)
+        self._catching_up(report)
         for reason, count in report.rejected.items():
             self._log.event(f"records.quarantined.{reason}", "warning", count=count)
         for reason in report.unfitted:
             self._log.event("model.unfitted", "warning", reason=reason)
+        for reason in report.refused:
+            self._log.event("model.refused", "error", reason=reason)
         if report.uncut is not None:  # after a restart, what is left to read may well be too short
             level = "info" if self._resumed else "warning"
             self._log.event("windows.none", level, **asdict(report.uncut), resumed=self._resumed)
         if report.model is not None and report.model != self._model:
             self._model = report.model
             self._log.event("model.active", version=report.model)
+
+    def _catching_up(self, report: TurnReport) -> None:
+        """Say how long what waits will take."""
+        for said in self._backlog.observe(report, self._clock.monotonic()):
+            self._log.event("backlog", **said._asdict())
 
     def _alive(self) -> None:
         now = self._clock.monotonic()
@@ -198,6 +211,7 @@ class _Daemon:
         enough = self._may_take_in(reserve)
         while not enough and not self._stop.wanted:
             self._alive()
+            self._loop.hold()
             self._stop.wait(RETRY_FIRST)
             enough = self._may_take_in(2 * reserve, again=True)
 

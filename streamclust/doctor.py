@@ -24,6 +24,7 @@ from typing import Any, Literal
 from streamclust.config import load
 from streamclust.core.clock import Clock
 from streamclust.core.errors import ConfigError
+from streamclust.core.kafka_specs import KafkaSource
 from streamclust.core.specs import Config, HttpSpec, ParquetSink, SdsSource, SourceSpec, StateSpec
 
 Status = Literal["ok", "note", "fail"]
@@ -50,6 +51,7 @@ EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
         "train": (("torch", "scikit-learn", "onnx"), "training of encoders"),
         "umap": (("umap-learn", "numba"), "the method umap_gmm, and maps by UMAP in reports"),
         "parquet": (("pyarrow",), "events as Parquet files"),
+        "confluent": (("confluent-kafka",), "the faster Kafka client, kafka.client: confluent"),
     }
 )
 """Extra -> its distributions, and what it adds."""
@@ -82,7 +84,7 @@ def diagnose(path: Path, environ: Mapping[str, str], clock: Clock) -> list[Check
         return [*checks, check_clock(clock)]
     checks.append(Check("config", "ok", f"{path} is right"))
     checks += check_extras(wanted_extras(config), installed_version)
-    checks += [check_clock(clock), *check_state(config.state), *check_source(config.source)]
+    checks += [check_clock(clock), *check_state(config.state), *check_source(config.source), *check_kafka(config)]
     return [*checks, check_port(config.http, in_use_is_fine=held_by(Path(config.state.dir)) is not None)]
 
 
@@ -149,7 +151,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def wanted_extras(config: Config) -> frozenset[str]:
     """Extras that the settings cannot do without."""
-    return frozenset({"parquet"} if any(isinstance(sink, ParquetSink) for sink in config.sinks) else ())
+    wanted = {"parquet"} if any(isinstance(sink, ParquetSink) for sink in config.sinks) else set()
+    return frozenset(wanted | ({"confluent"} if config.kafka.client == "confluent" else set()))
 
 
 def check_extras(wanted: frozenset[str], version_of: Callable[[str], str | None]) -> list[Check]:
@@ -259,6 +262,8 @@ def check_source(spec: SourceSpec) -> list[Check]:
     """Look whether what the source reads is there and can be read."""
     if isinstance(spec, SdsSource):
         return [_check_archive(Path(spec.root))]
+    if isinstance(spec, KafkaSource):
+        return []  # `check_kafka` looks at topics
     checks: list[Check] = []
     for pattern in spec.paths:
         found = pattern if Path(pattern).exists() else next(glob.iglob(pattern, recursive=True), None)  # noqa: PTH207 — a pattern may be absolute
@@ -269,6 +274,19 @@ def check_source(spec: SourceSpec) -> list[Check]:
         else:
             checks.append(Check("source", "ok", f"{pattern} is there"))
     return checks
+
+
+def check_kafka(config: Config) -> list[Check]:
+    """Look at brokers and topics, where the settings name any."""
+    kinds = {config.source.type, *(sink.type for sink in config.sinks), config.model.share}
+    if "kafka" not in kinds:
+        return []
+    try:
+        from streamclust.stream.kafka.check import look
+        from streamclust.stream.kafka.clients import CLIENTS
+    except IMPORT_ERRORS as error:
+        return [Check("kafka", "fail", f"not checked: {error}", "mend the packages above first")]
+    return [Check("kafka", f.state, f.text, f.fix) for f in look(config, CLIENTS[config.kafka.client](config.kafka))]
 
 
 def _check_archive(root: Path) -> Check:

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from streamclust.core.clock import Clock
-from streamclust.core.errors import ModelError
+from streamclust.core.kafka_specs import KafkaSink as KafkaSinkSpec
+from streamclust.core.kafka_specs import KafkaSource as KafkaSourceSpec
+from streamclust.core.kafka_specs import KafkaSpec
 from streamclust.core.specs import Config
 from streamclust.signal.groups import Grouping
-from streamclust.signal.windows import Windows
 from streamclust.store.models import ModelStore
 from streamclust.store.results import Results
 from streamclust.store.state import StateDir
 from streamclust.stream.archive import ArchiveSource
+from streamclust.stream.kafka.clients import CLIENTS
+from streamclust.stream.kafka.ledger import Ledger
+from streamclust.stream.kafka.models import TopicModels
+from streamclust.stream.kafka.ports import Client
+from streamclust.stream.kafka.sink import Exactly, KafkaSink
+from streamclust.stream.kafka.source import KafkaSource
 from streamclust.stream.live import Live
 from streamclust.stream.loop import Loop
-from streamclust.stream.ports import Sink, Source
+from streamclust.stream.models import DirectoryModels
+from streamclust.stream.ports import Models, Sink, Source
 from streamclust.stream.sds import SdsArchive
 from streamclust.stream.sinks.jsonl import JsonlSink
 from streamclust.stream.sinks.parquet import ParquetSink
@@ -36,22 +45,57 @@ class Parts:
     results: Results
     models: ModelStore
     clock: Clock
+    kafka: KafkaLink | None = None
+    """The connection to Kafka, where one is configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaLink:
+    """What source, sink and models share of Kafka."""
+
+    spec: KafkaSpec
+    client: Client
+    ledger: Ledger | None
+    """With exactly-once delivery."""
+    worker: str
+    """Name of this worker, unique in its group."""
+
+
+def _kafka_source(spec: KafkaSourceSpec, parts: Parts) -> KafkaSource:
+    link = _linked(parts)
+    return KafkaSource(spec, link.spec, link.client, parts.clock, link.ledger)
+
+
+def _kafka_sink(spec: KafkaSinkSpec, parts: Parts, source: Source) -> KafkaSink:
+    link, exactly = _linked(parts), None
+    if link.ledger is not None and isinstance(source, KafkaSource):
+        exactly = Exactly(source, link.ledger, spec.transactional_id or link.worker)
+    return KafkaSink(spec, link.spec, link.client, exactly)
+
+
+def _linked(parts: Parts) -> KafkaLink:
+    """Return the connection, which `_kafka` made before anything that needs it."""
+    if parts.kafka is None:
+        raise RuntimeError("no connection to Kafka was made")
+    return parts.kafka
 
 
 SOURCES: Mapping[str, Callable[[Any, Parts], Source]] = MappingProxyType(
     {
         "files": lambda spec, parts: ArchiveSource(spec, parts.results, parts.clock),
+        "kafka": _kafka_source,
         "sds": lambda spec, parts: SdsArchive(spec, parts.results, parts.clock),
     }
 )
 """`source.type` -> how it is made."""
 
-SINKS: Mapping[str, Callable[[Any, Parts], Sink]] = MappingProxyType(
+SINKS: Mapping[str, Callable[[Any, Parts, Source], Sink]] = MappingProxyType(
     {
-        "jsonl": lambda spec, parts: JsonlSink(spec, parts.state.path / "events"),
-        "parquet": lambda spec, parts: ParquetSink(spec, parts.state.path / "parquet"),
-        "stdout": lambda _spec, _parts: StdoutSink(sys.stdout),
-        "sqlite": lambda _spec, parts: SqliteSink(parts.results, parts.clock),
+        "jsonl": lambda spec, parts, _source: JsonlSink(spec, parts.state.path / "events"),
+        "kafka": _kafka_sink,
+        "parquet": lambda spec, parts, _source: ParquetSink(spec, parts.state.path / "parquet"),
+        "stdout": lambda _spec, _parts, _source: StdoutSink(sys.stdout),
+        "sqlite": lambda _spec, parts, _source: SqliteSink(parts.results, parts.clock),
     }
 )
 """`sinks[].type` -> how it is made."""
@@ -67,21 +111,42 @@ def loop(config: Config, parts: Parts) -> Loop:
     ModelError
         The stored model belongs to another profile.
     """
-    live = Live(parts.models, first_fit, config.profile, config.model)
+    parts = replace(parts, kafka=_kafka(config, parts))
     channels = Grouping(config.windows).channels
-    if live.channels not in {None, channels}:
-        msg = (
-            f"the model in {config.state.dir} was made for windows of {live.channels} channels; windows.group_by and "
-            f"windows.components must give as many (they give {channels}), or take another state.dir"
-        )
-        raise ModelError(msg)
+    live = Live(_models(config, parts, channels), first_fit, config.profile, config.model, channels)
     source = SOURCES[config.source.type](config.source, parts)
-    windows = Windows(config.profile, config.windows)
-    return Loop(config, source, _sinks(config, parts), windows, live, parts.clock)
+    sinks = _sinks(config, parts, source)
+    announce = [sink.announce for sink in sinks if isinstance(sink, KafkaSink)]
+    return Loop(config, source, sinks, live, parts.clock, announce)
 
 
-def _sinks(config: Config, parts: Parts) -> list[Sink]:
-    """Make the sinks; the database is last, so that it holds a position only when the others hold the events."""
-    others = [SINKS[spec.type](spec, parts) for spec in config.sinks if spec.type != "sqlite"]
-    keep_events = len(others) < len(config.sinks)
-    return [*others, SqliteSink(parts.results, parts.clock, keep_events=keep_events)]
+def _sinks(config: Config, parts: Parts, source: Source) -> list[Sink]:
+    """Make the sinks, the one that commits last: whatever holds a position holds it only when the others hold the events."""
+    others = [SINKS[spec.type](spec, parts, source) for spec in config.sinks if spec.type not in {"sqlite", "kafka"}]
+    keep_events = any(spec.type == "sqlite" for spec in config.sinks)
+    database = SqliteSink(parts.results, parts.clock, keep_events=keep_events)
+    kafka = [SINKS[spec.type](spec, parts, source) for spec in config.sinks if spec.type == "kafka"]
+    return [*others, database, *kafka] if parts.kafka and parts.kafka.ledger else [*others, *kafka, database]
+
+
+def _models(config: Config, parts: Parts, channels: int) -> Models:
+    if config.model.share == "directory":
+        return DirectoryModels(parts.models)
+    return TopicModels(parts.models, _linked(parts).client, config.kafka, parts.clock, config.profile, channels)
+
+
+def _kafka(config: Config, parts: Parts) -> KafkaLink | None:
+    """Return what is needed of Kafka; connects to nothing."""
+    kinds = {config.source.type, *(sink.type for sink in config.sinks)}
+    if "kafka" not in kinds and config.model.share != "kafka":
+        return None
+    client = CLIENTS[config.kafka.client](config.kafka)
+    source = config.source
+    group, member = (source.group, source.member) if isinstance(source, KafkaSourceSpec) else ("", None)
+    worker = f"{group}-{member or uuid.uuid4().hex}"
+    ledger = None
+    for sink in config.sinks:
+        if isinstance(sink, KafkaSinkSpec) and sink.delivery == "exactly_once":
+            patience = sink.transaction_timeout + 2 * config.kafka.request_timeout
+            ledger = Ledger(client, config.kafka, group, parts.clock, patience)
+    return KafkaLink(config.kafka, client, ledger, worker)

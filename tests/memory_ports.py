@@ -17,6 +17,7 @@ class MemorySource:
         self._next = self.committed.get("p", 0)
         self._bounded = bounded
         self.closed = False
+        self.holds = 0
 
     def poll(self, max_records: int, timeout: float) -> Polled:
         records = list(self._records[self._next : self._next + max_records])
@@ -26,6 +27,9 @@ class MemorySource:
 
     def commit(self, positions: Positions) -> None:
         self.committed.update(positions)
+
+    def hold(self) -> None:
+        self.holds += 1
 
     def close(self) -> None:
         self.closed = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 
 import pytest
+from memory_ports import MemorySource
 
 from streamclust import wiring
 from streamclust.core import specs
@@ -36,8 +37,8 @@ def test_the_database_comes_last_so_that_positions_never_run_ahead_of_the_other_
     with StateDir.open(tmp_path / "state") as state:
         results = Results(state.database)
         parts = wiring.Parts(state, results, ModelStore(state.models), ManualClock())
-        sinks = wiring._sinks(Config.model_validate(settings), parts)
-        alone = wiring._sinks(Config.model_validate(settings | {"sinks": [{"type": "jsonl"}]}), parts)
+        sinks = wiring._sinks(Config.model_validate(settings), parts, MemorySource([]))
+        alone = wiring._sinks(Config.model_validate(settings | {"sinks": [{"type": "jsonl"}]}), parts, MemorySource([]))
         results.close()
 
     assert [isinstance(sink, SqliteSink) for sink in sinks] == [False, True]

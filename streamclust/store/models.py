@@ -1,4 +1,4 @@
-"""Model versions on disk: immutable, hashed, published by rename, one of them current."""
+"""Model versions on disk: immutable, hashed, published by rename; and the log of which holds from when."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from streamclust.core.errors import CorruptModel, DurabilityError, SinkUnavailable
+from streamclust.core.errors import CorruptModel, DurabilityError, SinkUnavailable, StateError
+from streamclust.store.activations import Activation, appended, bounded, dump, parse
 from streamclust.store.durable import (
     REAL_DISK,
     Disk,
@@ -31,7 +32,7 @@ _VERSION = re.compile(r"^[1-9][0-9]{0,9}$")
 
 
 class ModelStore:
-    """The directory ``models/``: ``<version>/`` with its files and a manifest, and ``current``.
+    """The directory ``models/``: ``<version>/`` with its files and a manifest, and ``current``, the log of activations.
 
     Parameters
     ----------
@@ -65,16 +66,18 @@ class ModelStore:
         SinkUnavailable, DurabilityError
             It was not published; see `durable.failure`.
         """
-        bad = [name for name in files if name == MANIFEST or not _NAME.match(name)]
-        if bad or not files:
-            raise ValueError(f"a model needs files with plain names other than {MANIFEST} (got {bad})")
+        _require_plain(files)
         make_dir(self.directory, self._disk)
-        version = max([*self.versions(), self._pointer() or 0], default=0) + 1
+        version = self.next_version()
         tmp = self._prepare(files, self._path(version))
         while not self._renamed(tmp, self._path(version)):
             version += 1
         sync_dir(self.directory, self._disk)
         return version
+
+    def next_version(self) -> int:
+        """Return one more than any version that is here or was activated."""
+        return max([*self.versions(), *(entry.version for entry in self._log())], default=0) + 1
 
     def versions(self) -> list[int]:
         """Return the published versions, oldest first; half-written ones are not seen."""
@@ -101,48 +104,131 @@ class ModelStore:
                 raise CorruptModel(f"model {version}: {where / name} does not have the SHA-256 of its manifest")
         return files
 
+    def store(self, version: int, files: Mapping[str, bytes]) -> None:
+        """Store exactly this version, which was made elsewhere; nothing happens when it is there already.
+
+        Raises
+        ------
+        ValueError
+            As `publish`.
+        StateError
+            Another model has that number here.
+        SinkUnavailable, DurabilityError
+            As `publish`.
+        """
+        _require_plain(files)
+        target = self._path(version)
+        if not target.exists():
+            make_dir(self.directory, self._disk)
+            prepared = self._prepare(files, target)
+            if self._renamed(prepared, target):
+                sync_dir(self.directory, self._disk)
+                return
+            self._discard(prepared)
+        if not self.holds(version, files):
+            raise StateError(
+                f"{target}: must be the model {version} that is shared (got another one, or a damaged one); "
+                f"move that directory away, or take another state.dir"
+            )
+
+    def holds(self, version: int, files: Mapping[str, bytes]) -> bool:
+        """Tell whether this version is here, whole, and has just this content."""
+        try:
+            return self.load(version) == dict(files)
+        except CorruptModel:
+            return False
+
     def current(self) -> int | None:
         """Version that was activated last; None when there is none yet.
 
         Raises
         ------
-        CorruptModel
-            The file `current` cannot be understood.
+        CorruptModel, StateVersion
+            See `activations`.
         """
-        path = self.directory / CURRENT
-        try:
-            version = _object(path.read_bytes()).get("version")
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise CorruptModel(f"{path}: {error}") from error
-        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-            raise CorruptModel(f'{path}: must be {{"version": n}} with n >= 1 (got {version!r})')
-        return version
+        log = self.activations()
+        return log[-1].version if log else None
 
-    def activate(self, version: int) -> None:
-        """Make `version` the current one, after verifying it.
+    def activations(self) -> tuple[Activation, ...]:
+        """Return every activation that is kept, oldest first; none before the first.
 
         Raises
         ------
         CorruptModel
-            It does not verify; the current one stays.
+            The file `current` cannot be understood.
+        StateVersion
+            A newer version of streamclust wrote it.
+        """
+        path = self.directory / CURRENT
+        try:
+            content = _object(path.read_bytes())
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError) as error:
+            raise CorruptModel(f"{path}: {error}") from error
+        return parse(content, str(path))
+
+    def activate(
+        self,
+        version: int,
+        *,
+        active_from_ns: int | None = None,
+        by: str = "person",
+        reason: str = "",
+        at_ns: int = 0,
+    ) -> Activation:
+        """Let `version`, after verifying it, hold from an event time on; one more entry in the log.
+
+        A log that is damaged begins anew.
+
+        Parameters
+        ----------
+        active_from_ns
+            Windows that start then or later, ns since 1970 UTC; None replaces the newest activation from where that began.
+        by, reason, at_ns
+            See `Activation`.
+
+        Raises
+        ------
+        CorruptModel
+            It does not verify; everything stays.
         SinkUnavailable, DurabilityError
             See `durable.write_file`.
         """
         self.load(version)
-        write_file(self.directory / CURRENT, json.dumps({"version": version}).encode() + b"\n", self._disk)
+        log = appended(self._log(), version, active_from_ns, by, reason, at_ns)
+        self.rewrite(log)
+        return log[-1]
+
+    def rewrite(self, log: Sequence[Activation]) -> None:
+        """Replace the whole log, which is kept elsewhere too and is here a copy; it has an entry at least.
+
+        Raises
+        ------
+        SinkUnavailable, DurabilityError
+            See `durable.write_file`.
+        """
+        make_dir(self.directory, self._disk)
+        write_file(self.directory / CURRENT, dump(bounded(log)), self._disk)
 
     def newest_good(self) -> int | None:
-        """Version to run with: the current one if it verifies, else the newest older one that does, else any newer one.
+        """Version to run with: the current one if it verifies, else the next older one that was activated and does.
 
-        Newer ones come last: they were rolled back, or never accepted.
+        When there is none of those: the newest older than the current one, else any newer one. Newer ones come last:
+        they were rolled back, or never accepted.
         """
-        pointer = self._pointer()
+        activated = [entry.version for entry in self._log()[::-1]]
         versions = self.versions()[::-1]
-        order = [v for v in versions if pointer is None or v <= pointer]
-        order += [v for v in versions if v not in order]
-        return next((version for version in order if self._verifies(version)), None)
+        older = [v for v in (*activated, *versions) if not activated or v <= activated[0]]
+        return next((version for version in dict.fromkeys((*older, *versions)) if self.verifies(version)), None)
+
+    def verifies(self, version: int) -> bool:
+        """Tell whether this version is here and whole."""
+        try:
+            self.load(version)
+        except CorruptModel:
+            return False
+        return True
 
     def sweep(self) -> int:
         """Remove what interrupted publications left; only for the process that owns the directory."""
@@ -151,18 +237,11 @@ class ModelStore:
     def _path(self, version: int) -> Path:
         return self.directory / str(version)
 
-    def _pointer(self) -> int | None:
+    def _log(self) -> tuple[Activation, ...]:
         try:
-            return self.current()
+            return self.activations()
         except CorruptModel:
-            return None
-
-    def _verifies(self, version: int) -> bool:
-        try:
-            self.load(version)
-        except CorruptModel:
-            return False
-        return True
+            return ()
 
     def _prepare(self, files: Mapping[str, bytes], target: Path) -> Path:
         """Write a whole, durable version directory under a temporary name."""
@@ -199,6 +278,13 @@ class ModelStore:
             self._disk.remove_tree(tmp)
         except OSError:
             return  # swept at the next start
+
+
+def _require_plain(files: Mapping[str, bytes]) -> None:
+    """Raise ValueError unless these names can be those of a version's files."""
+    bad = [name for name in files if name == MANIFEST or not _NAME.match(name)]
+    if bad or not files:
+        raise ValueError(f"a model needs files with plain names other than {MANIFEST} (got {bad})")
 
 
 def _object(data: bytes) -> dict[str, Any]:

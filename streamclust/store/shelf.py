@@ -60,6 +60,10 @@ def manifest(store: ModelStore, version: int) -> dict[str, Any]:
     CorruptModel
         The version is not there, or damaged.
     """
+    versions = store.versions()
+    if version not in versions:
+        there = f"versions: {', '.join(map(str, versions))}" if versions else "there is no model yet"
+        raise CorruptModel(f"there is no version {version}; {there}")
     files = store.load(version)
     try:
         card = json.loads(files[MANIFEST])

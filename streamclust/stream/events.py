@@ -57,4 +57,5 @@ def unscored(batch: Batch, row: int, profile: ProfileSpec, processed_at_ns: int)
         gap_fraction=window.gap_fraction,
         flags=tuple(batch.flags[row].names()),
         processed_at_ns=processed_at_ns,
+        needs=window.needs,
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from streamclust.core.clock import Clock
+from streamclust.core.errors import Rebalanced, TransientError
 from streamclust.core.reports import StageTimes, TurnReport, Uncut
 from streamclust.core.specs import Config
 from streamclust.core.types import Event, Polled, Positions, Reject, Window
@@ -23,6 +25,10 @@ LISTENED_MOST = 5.0
 """Seconds that one turn counts at most towards the silence of a stream: while the daemon cannot read, none is silent."""
 IDLE_POLL = 0.25
 """Seconds that a poll waits for data when no window waits for company."""
+
+
+Announce: TypeAlias = Callable[[int, Sequence[Mapping[str, Any]]], None]
+"""Takes the version of the model that came into use, and the table of its clusters; durable with the next flush."""
 
 
 class _Waiting(NamedTuple):
@@ -51,12 +57,20 @@ class Loop:
     """
 
     def __init__(
-        self, config: Config, source: Source, sinks: Sequence[Sink], windows: Windows, live: Live, clock: Clock
+        self,
+        config: Config,
+        source: Source,
+        sinks: Sequence[Sink],
+        live: Live,
+        clock: Clock,
+        announce: Sequence[Announce] = (),
     ) -> None:
         self._config = config
         self._source = source
         self._sinks = sinks
-        self._windows = windows
+        self._announce = announce
+        self._announced: int | None = None
+        self._windows = Windows(config.profile, config.windows)
         self._live = live
         self._clock = clock
         self._checkpoint = Checkpoint()
@@ -67,6 +81,7 @@ class Loop:
         self._listened = 0.0
         self._records = 0
         self._uncut: Uncut | None = None
+        self._forgotten = False
         self.ended = False
 
     def turn(self) -> TurnReport:
@@ -81,13 +96,17 @@ class Loop:
             self._deliver(self._staged)
         clock = self._clock
         began = clock.monotonic()
+        self._live.refresh(began)
         polled = self._source.poll(self._config.loop.max_records, self._patience())
         arrived = clock.monotonic()
         self._listened += min(arrived - self._polled_at, LISTENED_MOST)
         self._polled_at = arrived
+        if polled.lost:
+            self._forget()
         self._checkpoint.advance(polled.next_offsets)
         self._records += len(polled.records)
         windows, rejects = self._windows.push(polled.records, clock.now_ns(), self._listened)
+        rejects = [_with_payload(reject, polled) for reject in rejects]
         if polled.ended and not self.ended:
             self.ended = True
             windows += self._windows.finish()
@@ -105,9 +124,15 @@ class Loop:
         report = self._process([], everything=True, stopping=True)
         return self._described(report, Polled([], [], 0, 0, {}, ended=self.ended))
 
+    def hold(self) -> None:
+        """Keep the source's connections while a turn cannot be done."""
+        with suppress(TransientError):
+            self._source.hold()
+
     def close(self) -> None:
-        """Close source and sinks."""
+        """Close source, models and sinks."""
         self._source.close()
+        self._live.close()
         for sink in self._sinks:
             sink.close()
 
@@ -121,7 +146,7 @@ class Loop:
     def _process(self, rejects: list[Reject], *, everything: bool, stopping: bool = False) -> TurnReport:
         """Encode and assign what is due, and make it durable."""
         clock = self._clock
-        events: list[Event] = []
+        events = self._live.released(clock.now_ns())
         transforming = scoring = 0.0
         for batch in self._due(everything=everything):
             started = clock.monotonic()
@@ -179,6 +204,17 @@ class Loop:
     def _deliver(self, staged: _Staged) -> None:
         """Make the model and outputs durable, then the position: a crash in between repeats, it never loses."""
         self._live.publish()
+        self._announced_now()
+        try:
+            self._put(staged)
+        except Rebalanced:
+            self._forget()
+            raise
+        self._checkpoint.committed(staged.positions)
+        self._committed_at = self._clock.monotonic()
+        self._staged = None
+
+    def _put(self, staged: _Staged) -> None:
         for number, sink in enumerate(self._sinks):
             if number not in staged.written:
                 sink.write(staged.events, staged.rejects)
@@ -187,13 +223,29 @@ class Loop:
             sink.flush(staged.positions)
         if staged.positions:
             self._source.commit(staged.positions)
-        self._checkpoint.committed(staged.positions)
-        self._committed_at = self._clock.monotonic()
+
+    def _announced_now(self) -> None:
+        """Tell the cluster table of a model that came into use."""
+        version = self._live.version
+        if version is not None and version != self._announced:
+            for announce in self._announce:
+                announce(version, self._live.table())
+            self._announced = version
+
+    def _forget(self) -> None:
+        """Begin anew: what was read and not committed is no longer ours, or comes again."""
         self._staged = None
+        self._queue.clear()
+        self._held.clear()
+        self._windows = Windows(self._config.profile, self._config.windows)
+        self._checkpoint = Checkpoint()
+        self._live.forget()
+        self._forgotten = True
 
     def _described(self, report: TurnReport, polled: Polled) -> TurnReport:
         windows = self._windows
         uncut, self._uncut = self._uncut, None
+        forgotten, self._forgotten = self._forgotten, False
         return replace(
             report,
             records=len(polled.records),
@@ -207,4 +259,15 @@ class Loop:
             ended=self.ended,
             uncut=uncut,
             unfitted=self._live.reasons(),
+            refused=self._live.refusals(),
+            notices=polled.notices,
+            lag=polled.lag,
+            forgotten=forgotten,
         )
+
+
+def _with_payload(reject: Reject, polled: Polled) -> Reject:
+    """Give a reject the bytes of its message, where the source has them."""
+    if reject.payload:
+        return reject
+    return reject._replace(payload=polled.payloads.get((reject.partition, reject.offset), b""))

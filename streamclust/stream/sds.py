@@ -83,6 +83,9 @@ class SdsArchive:
         """Store positions."""
         self._store.save_positions(positions)
 
+    def hold(self) -> None:
+        """Keep nothing: files wait."""
+
     def close(self) -> None:
         """Forget the files; none is held open."""
         self._merge.close()

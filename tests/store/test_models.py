@@ -10,7 +10,8 @@ import os
 import pytest
 from fake_disks import Died, FaultyDisk
 
-from streamclust.core.errors import CorruptModel, DurabilityError, SinkUnavailable
+from streamclust.core.errors import CorruptModel, DurabilityError, SinkUnavailable, StateError, StateVersion
+from streamclust.store.activations import Activation
 from streamclust.store.models import ModelStore
 
 FILES = {"model.safetensors": b"weights" * 100, "model.json": b"{}"}
@@ -55,6 +56,72 @@ def test_the_activated_model_is_the_current_one(store):
 
     assert store.current() == 1
     assert ModelStore(store.directory).current() == 1
+
+
+def test_activations_are_kept_in_order_with_who_and_why(store):
+    store.publish(FILES)
+    store.publish(FILES)
+    first = store.activate(1, active_from_ns=5, by="first fit", at_ns=7)
+    second = store.activate(2, active_from_ns=100, by="retrain", reason="better", at_ns=8)
+    third = store.activate(1, by="rollback", at_ns=9)
+
+    assert first == Activation(1, 1, 5, 7, "first fit")
+    assert second == Activation(2, 2, 100, 8, "retrain", "better")
+    assert third == Activation(3, 1, 100, 9, "rollback")
+    assert ModelStore(store.directory).activations() == (first, second, third)
+
+
+def test_a_pointer_of_the_format_before_is_a_log_of_one_and_grows(store):
+    store.publish(FILES)
+    (store.directory / "current").write_text('{"version": 1}\n')
+
+    assert store.activations() == (Activation(1, 1, 0, 0, "first fit"),)
+    assert store.activate(store.publish(FILES), active_from_ns=50).seq == 2
+
+
+def test_the_log_of_a_newer_version_is_not_touched(store):
+    store.publish(FILES)
+    text = '{"format": 3, "version": 1}'
+    (store.directory / "current").write_text(text)
+
+    for call in (store.activations, store.newest_good, lambda: store.activate(1), lambda: store.publish(FILES)):
+        with pytest.raises(StateVersion):
+            call()
+    assert (store.directory / "current").read_text() == text
+
+
+def test_a_model_made_elsewhere_gets_just_its_number(store):
+    store.store(7, FILES)
+    store.store(7, FILES)
+
+    assert published(store.directory) == {7: FILES}
+    assert not list(store.directory.glob(".*"))
+    with pytest.raises(StateError, match="another one"):
+        store.store(7, {"model.json": b"other"})
+    assert store.load(7) == FILES
+    assert store.publish(FILES) == 8
+
+
+def test_death_while_storing_leaves_all_or_nothing(tmp_path):
+    disk = FaultyDisk()
+    ModelStore(tmp_path / "count", disk).store(3, FILES)
+    for at in range(len(disk.calls)):
+        where = tmp_path / str(at)
+        with pytest.raises(Died):
+            ModelStore(where, FaultyDisk(at, Died(), half=True)).store(3, FILES)
+        assert published(where) in ({}, {3: FILES})
+        ModelStore(where).store(3, FILES)
+        assert published(where) == {3: FILES}
+
+
+def test_what_was_activated_before_stands_in_for_a_damaged_model(store):
+    for _ in range(4):
+        store.publish(FILES)
+    for version in (1, 2, 4):
+        store.activate(version)
+    (store.directory / "4" / "model.json").unlink()
+
+    assert store.newest_good() == 2, "3 was never activated"
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "missing", "manifest", "no manifest", "format", "escape"])

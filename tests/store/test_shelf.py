@@ -83,7 +83,7 @@ def test_a_current_model_stays_until_the_other_one_is_activated(made):
 def test_a_model_of_another_profile_is_refused_and_nothing_is_written(made):
     where, config = made
     other = changed(config, profile=PROFILE.model_copy(update={"clip": 9.0}))
-    with pytest.raises(ProfileMismatch, match="differ in clip"):
+    with pytest.raises(ProfileMismatch, match=r'differ in clip.*configure the model\'s own: profile: {"name": "small"'):
         shelf.adopt(where, other, activate=True)
     assert store_of(config).versions() == []
 
@@ -148,5 +148,10 @@ def test_a_summary_says_what_each_cluster_is(made):
 
 
 def test_a_version_that_is_not_there_is_corrupt(made):
-    with pytest.raises(CorruptModel, match="model 7"):
-        shelf.manifest(store_of(made[1]), 7)
+    where, config = made
+    with pytest.raises(CorruptModel, match=r"^there is no version 7; there is no model yet$"):
+        shelf.manifest(store_of(config), 7)
+    shelf.adopt(where, config, activate=False)
+    shelf.adopt(where, config, activate=False)
+    with pytest.raises(CorruptModel, match=r"^there is no version 7; versions: 1, 2$"):
+        shelf.manifest(store_of(config), 7)

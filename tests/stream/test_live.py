@@ -1,39 +1,23 @@
-"""The first model: fitted once, published before it is used, and kept over restarts."""
+"""The model of a window is the one in force at its start; the first is fitted once, published before it is used."""
 
 from __future__ import annotations
 
-from fractions import Fraction
+import shutil
 
-import numpy as np
 import pytest
+from small_models import OTHER, PROFILE, SPEC, batch, model
 
-from streamclust.core.errors import FitFailed, ProfileMismatch
-from streamclust.core.specs import ModelSpec, ProfileSpec
-from streamclust.core.types import Flag, Window
-from streamclust.signal.batch import Batch, transform
+from streamclust.core.errors import FitFailed, ModelError, ProfileMismatch, SinkUnavailable
+from streamclust.core.specs import ProfileSpec
+from streamclust.core.types import Flag
 from streamclust.store.models import ModelStore
-from streamclust.stream.live import PENDING_MAX, WINDOWS_A_CLUSTER, Live
+from streamclust.stream.live import PENDING_MAX, READY, WINDOWS_A_CLUSTER, Live
+from streamclust.stream.models import DirectoryModels
 from streamclust.train.first import first_fit
-
-PROFILE = ProfileSpec(name="test", window_seconds=2.56, hop_seconds=1.28)
-SPEC = ModelSpec(min_windows=20, clusters=2, dimensions=3)
-
-
-def batch(count: int, first: int = 0, flags: Flag = Flag.NONE) -> Batch:
-    windows = []
-    for number in range(first, first + count):
-        rng = np.random.default_rng(number)
-        time = np.arange(256) / 100
-        signal = rng.normal(0, 100, 256) + 2000 * np.sin(2 * np.pi * (5 if number % 2 else 30) * time)
-        samples = signal.astype(np.int32)[None]
-        windows.append(
-            Window(f"w{number}", "s", number, number + 1, Fraction(100), samples, 0, 0.0, flags, {"p": number})
-        )
-    return transform(windows, PROFILE)
 
 
 def live(tmp_path, profile: ProfileSpec = PROFILE) -> Live:
-    return Live(ModelStore(tmp_path / "models"), first_fit, profile, SPEC)
+    return Live(DirectoryModels(ModelStore(tmp_path / "models")), first_fit, profile, SPEC)
 
 
 def test_windows_wait_until_there_are_enough_and_then_all_get_their_cluster(tmp_path):
@@ -76,7 +60,7 @@ def test_a_model_of_another_profile_is_refused(tmp_path):
     first.publish()
 
     with pytest.raises(ProfileMismatch):
-        live(tmp_path, ProfileSpec(name="test", window_seconds=2.56, hop_seconds=1.0))
+        live(tmp_path, OTHER)
 
 
 def test_unusable_windows_do_not_wait(tmp_path):
@@ -112,7 +96,7 @@ def test_a_bounded_source_that_ends_early_is_fitted_with_what_there_is(tmp_path)
 
 def test_a_number_of_clusters_that_nobody_gave_is_found(tmp_path):
     spec = SPEC.model_copy(update={"clusters": "auto", "min_windows": 60})
-    found = Live(ModelStore(tmp_path / "models"), first_fit, PROFILE, spec).assign(batch(60), 0)
+    found = Live(DirectoryModels(ModelStore(tmp_path / "models")), first_fit, PROFILE, spec).assign(batch(60), 0)
 
     assert {e.cluster for e in found} == {"C1", "C2"}
 
@@ -121,7 +105,7 @@ def test_windows_that_make_no_clusters_get_their_events_without_and_the_next_one
     def failing(batch, profile, spec):
         raise FitFailed("collapse")
 
-    first = Live(ModelStore(tmp_path / "models"), failing, PROFILE, SPEC)
+    first = Live(DirectoryModels(ModelStore(tmp_path / "models")), failing, PROFILE, SPEC)
     events = first.assign(batch(30), 0)
 
     assert [e.cluster for e in events] == [None] * SPEC.min_windows
@@ -142,7 +126,7 @@ def test_each_fit_that_fails_has_its_reason_and_takes_as_many_windows(tmp_path):
         sizes.append(len(batch.windows))
         raise FitFailed(f"collapse {len(sizes)}")
 
-    first = Live(ModelStore(tmp_path / "models"), failing, PROFILE, SPEC)
+    first = Live(DirectoryModels(ModelStore(tmp_path / "models")), failing, PROFILE, SPEC)
     events = first.assign(batch(50), 0)
 
     assert sizes == [20, 20]
@@ -166,3 +150,174 @@ def test_a_replay_in_other_batches_gives_the_same_clusters_and_memberships_withi
     for one, other in zip(parts, whole, strict=True):
         assert one.memberships == pytest.approx(other.memberships, abs=1e-5)
         assert one.novelty == pytest.approx(other.novelty, abs=1e-4)
+
+
+def stored(tmp_path, *activations: tuple[int, int]) -> ModelStore:
+    """Models 1, 2, ... and their activations (version, active_from_ns)."""
+    store = ModelStore(tmp_path / "models")
+    for version in sorted({version for version, _ in activations}):
+        store.store(version, model(version))
+    for version, start in activations:
+        store.activate(version, active_from_ns=start)
+    return store
+
+
+def used(live: Live, some) -> list[int | None]:
+    return [event.model for event in live.assign(some, 0)]
+
+
+def test_a_batch_across_a_switch_is_split_and_keeps_its_order(tmp_path):
+    stored(tmp_path, (1, 0), (2, 10))
+    one = live(tmp_path)
+    events = one.assign(batch(20), 0)
+
+    assert [event.window_id for event in events] == [f"w{n}" for n in range(20)]
+    assert [event.model for event in events] == [1] * 10 + [2] * 10
+    alone = [event for n in range(20) for event in live(tmp_path).assign(batch(1, n), 0)]
+    assert [(e.model, e.cluster) for e in alone] == [(e.model, e.cluster) for e in events]
+    for event, other in zip(events, alone, strict=True):
+        assert event.memberships == pytest.approx(other.memberships, abs=1e-5)
+    assert one.version == 2
+
+
+def test_a_replay_after_a_switch_and_a_rollback_stamps_what_was_stamped_live(tmp_path):
+    store = stored(tmp_path, (1, 0))
+    first = live(tmp_path)
+    seen = used(first, batch(10))
+    store.store(2, model(2))
+    store.activate(2, active_from_ns=15, by="retrain")
+    assert first.refresh(1.0)
+    seen += used(first, batch(10, 10))
+    store.activate(1, active_from_ns=20, by="rollback")
+    assert first.refresh(2.0)
+    seen += used(first, batch(5, 20))
+
+    assert seen == [1] * 15 + [2] * 5 + [1] * 5
+    assert used(live(tmp_path), batch(25)) == seen
+
+
+def test_more_models_than_are_kept_ready_are_loaded_again(tmp_path):
+    stored(tmp_path, *((version, 5 * version) for version in range(1, READY + 3)))
+    one = live(tmp_path)
+    expected = [min(max(n // 5, 1), READY + 2) for n in range(40)]
+
+    assert used(one, batch(40)) == expected
+    assert used(one, batch(40)) == expected
+    assert len(one._ready) == READY
+
+
+def test_a_damaged_model_is_told_once_and_the_one_before_stands_in(tmp_path):
+    store = stored(tmp_path, (1, 0), (2, 10), (3, 20))
+    one = live(tmp_path)
+    shutil.rmtree(store.directory / "3")
+    again = live(tmp_path)
+
+    assert used(again, batch(30)) == [1] * 10 + [2] * 20
+    assert used(again, batch(30)) == [1] * 10 + [2] * 20
+    (reason,) = again.refusals()
+    assert reason.startswith("model 3 is refused")
+    assert again.refusals() == ()
+    assert again.version == 2
+    assert used(one, batch(30)) == [1] * 10 + [2] * 10 + [3] * 10, "what is loaded goes on"
+
+
+@pytest.mark.parametrize("foreign", [model(2, channels=3), model(2, profile=OTHER)], ids=["channels", "profile"])
+def test_a_model_that_does_not_fit_is_refused_while_running_and_the_old_one_stays(tmp_path, foreign):
+    store = stored(tmp_path, (1, 0))
+    one = Live(DirectoryModels(store), first_fit, PROFILE, SPEC, channels=1)
+    store.store(2, foreign)
+    store.activate(2, active_from_ns=10)
+
+    assert one.refresh(1.0)
+    assert used(one, batch(20)) == [1] * 20
+    assert "model 2 is refused" in one.refusals()[0]
+    assert one.version == 1
+
+
+def test_a_start_with_no_model_that_fits_is_refused(tmp_path):
+    store = ModelStore(tmp_path / "models")
+    store.activate(store.publish(model(1, channels=3)))
+    with pytest.raises(ModelError, match="windows of 1 channels"):
+        Live(DirectoryModels(store), first_fit, PROFILE, SPEC, channels=1)
+
+
+def test_windows_that_wait_are_assigned_when_a_model_appears(tmp_path):
+    one = live(tmp_path)
+    assert one.assign(batch(12), 0) == []
+    assert not one.refresh(1.0)
+    assert one.released(0) == []
+    stored(tmp_path, (1, 0), (2, 6))
+
+    assert one.refresh(2.0)
+    assert [event.model for event in one.released(0)] == [1] * 6 + [2] * 6
+    assert one.pending == 0
+    assert one.released(0) == []
+    assert ModelStore(tmp_path / "models").versions() == [1, 2]
+
+
+def test_windows_that_wait_can_be_forgotten(tmp_path):
+    one = live(tmp_path)
+    one.assign(batch(19), 0)
+    one.forget()
+
+    assert one.pending == 0
+    assert list(one.needs()) == []
+    assert one.assign(batch(19), 0) == [], "they count anew"
+
+
+def test_a_model_that_cannot_be_published_now_costs_no_window_and_is_fitted_once(tmp_path, monkeypatch):
+    fits, store = [], ModelStore(tmp_path / "models")
+    activate, broken = store.activate, [True]
+
+    def counting(*args):
+        fits.append(1)
+        return first_fit(*args)
+
+    def failing(*args, **kwargs):
+        if broken:
+            raise SinkUnavailable("full")
+        return activate(*args, **kwargs)
+
+    monkeypatch.setattr(store, "activate", failing)
+    one = Live(DirectoryModels(store), counting, PROFILE, SPEC)
+    assert one.assign(batch(25), 0) == []
+    assert one.assign(batch(25, 25), 0) == []
+    assert one.finish(0) == []
+    assert one.pending == 50
+    for _ in range(3):
+        with pytest.raises(SinkUnavailable):
+            one.publish()
+    assert one.released(0) == []
+    broken.clear()
+    one.publish()
+
+    assert [event.model for event in one.released(0)] == [1] * 50
+    assert fits == [1]
+    assert store.versions() == [1]
+
+
+def test_the_model_is_durable_before_there_is_an_event_of_it(tmp_path):
+    one = live(tmp_path)
+    events = one.assign(batch(20), 0)
+
+    assert ModelStore(tmp_path / "models").current() == events[0].model == 1
+
+
+def test_another_ones_first_model_is_used_when_it_came_first(tmp_path):
+    one, other = live(tmp_path), live(tmp_path)
+    one.assign(batch(20), 0)
+    events = other.assign(batch(20, 100), 0)
+
+    assert {event.model for event in events} == {1}
+    assert ModelStore(tmp_path / "models").versions() == [1]
+    assert [e.cluster for e in events] == [e.cluster for e in one.assign(batch(20, 100), 0)]
+
+
+def test_the_table_says_what_is_known_of_the_clusters_of_the_newest_model(tmp_path):
+    assert live(tmp_path).table() == []
+    stored(tmp_path, (1, 0), (2, 10))
+    rows = live(tmp_path).table()
+
+    assert [row["cluster"] for row in rows] == ["C1", "C2"]
+    assert {row["model"] for row in rows} == {2}
+    assert {row["profile"] for row in rows} == {"test/1"}

@@ -10,10 +10,10 @@ from streamclust.core.clock import ManualClock
 from streamclust.core.errors import SinkUnavailable
 from streamclust.core.specs import Config
 from streamclust.core.types import NS, Record
-from streamclust.signal.windows import Windows
 from streamclust.store.models import ModelStore
 from streamclust.stream.live import Live
 from streamclust.stream.loop import Loop
+from streamclust.stream.models import DirectoryModels
 from streamclust.train.first import first_fit
 
 T0 = 1_600_000_000 * NS
@@ -46,9 +46,9 @@ def recordings(seconds: int = 240) -> list[Record]:
 
 def make(tmp_path, source, sinks, settings: Config | None = None, clock: ManualClock | None = None) -> Loop:
     settings = settings or config()
-    live = Live(ModelStore(tmp_path / "models"), first_fit, settings.profile, settings.model)
-    windows = Windows(settings.profile, settings.windows)
-    return Loop(settings, source, sinks, windows, live, clock or ManualClock())
+    models = DirectoryModels(ModelStore(tmp_path / "models"))
+    live = Live(models, first_fit, settings.profile, settings.model)
+    return Loop(settings, source, sinks, live, clock or ManualClock())
 
 
 def run_to_end(loop: Loop) -> None:

@@ -1,0 +1,1 @@
+"""Kafka: clients behind one port, source, sink and the shared models."""
