@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from streamclust.core.errors import BadRecord
 from streamclust.core.kafka_specs import KafkaSink, KafkaSource, KafkaSpec
 from streamclust.core.profile_spec import Name, ProfileSpec, Seconds, Spec, StftSpec
+from streamclust.core.retrain_specs import BufferSpec, RetrainSpec
 from streamclust.core.sid import normalise
 from streamclust.core.times import time_ns
 
@@ -270,6 +271,10 @@ class Config(Spec):
     """Connection to Apache Kafka, for source, sink and models."""
     loop: LoopSpec = Field(default_factory=LoopSpec)
     """Batching."""
+    buffer: BufferSpec = Field(default_factory=BufferSpec)
+    """What is kept to learn from."""
+    retrain: RetrainSpec = Field(default_factory=RetrainSpec)
+    """When new models are made, and what they must show."""
     http: HttpSpec = Field(default_factory=HttpSpec)
     """Metrics and health."""
     log: LogSpec = Field(default_factory=LogSpec)

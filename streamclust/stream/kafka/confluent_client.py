@@ -119,8 +119,8 @@ class ConfluentAdmin:
         library = self._open()
         try:
             there = library.list_topics(timeout=self._timeout).topics
-            found = {name: there[name] for name in names if name in there and there[name].error is None}
-            asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in found]
+            found = {name: there[name] for name in names or there if name in there and there[name].error is None}
+            asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in found if names]
             answers = library.describe_configs(asked, request_timeout=self._timeout) if asked else {}
             configs = {resource.name: answer.result(2 * self._timeout) for resource, answer in answers.items()}
         except KafkaException as error:
@@ -129,7 +129,7 @@ class ConfluentAdmin:
             name: TopicInfo(
                 partitions=len(topic.partitions),
                 replication=min((len(partition.replicas) for partition in topic.partitions.values()), default=0),
-                configs={key: entry.value for key, entry in configs[name].items() if entry.value is not None},
+                configs={key: entry.value for key, entry in configs.get(name, {}).items() if entry.value is not None},
             )
             for name, topic in found.items()
         }

@@ -21,7 +21,8 @@ One thing is assumed: that a request which a dead process, or a closed producer,
 topic, and visible, or lost, once the topic's ends have not moved for `SETTLE_S` after we could read them. Idempotence
 does not reach over producers, and this waits instead. It does not hold when old packets come through a network
 that was cut for longer, when followers lag (Kafka shows a message when all in-sync replicas have it), or when
-somebody leaves a transaction open on the topic; then a record may come twice, never be missing.
+somebody leaves a transaction open on the topic; nor when the topic's retention deletes a tail before it is read. Then a
+record may come twice, never be missing.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from streamclust.core.errors import MessageTooLarge, NotAllowed, SinkUnavailable
 from streamclust.core.kafka_specs import KafkaSpec
 from streamclust.stream.kafka.arrivals import POSITION, PUBLISHER, Arrivals, digest
 from streamclust.stream.kafka.delivery import Delivery, Tally, Watch
-from streamclust.stream.kafka.ports import Client, Outgoing, Producer
+from streamclust.stream.kafka.ports import Client, Outgoing, Producer, TopicInfo
 from streamclust.stream.kafka.published import PublishState, Remembered
 from streamclust.stream.raw import RawPolled, RawRecord, RawSource
 
@@ -55,10 +56,27 @@ RETRY_S = 1.0
 POLL = 2000
 POLL_S = 0.25
 
+RETENTION_MS = 7 * 86_400_000
+"""Kafka's own default of `retention.ms`."""
+FRESH = 0.1
+"""A record counts as live within this share of the topic's retention."""
+
 T = TypeVar("T")
 Key = Literal["station", "stream"]
 Source = Callable[[Mapping[str, int]], RawSource]
 """Positions -> the source that goes on from there."""
+
+
+def stamp_ms(start_ns: int, now_ns: int, retention_ms: int) -> int:
+    """Timestamp of a record's message, ms: the record's start for live data, else the time of sending.
+
+    Kafka deletes messages by their timestamps: with `retention.ms` of a week, records of last month would be gone
+    before anybody has read them. And it refuses those that lie an hour in the future. A topic that keeps everything
+    (-1) gets the start always.
+    """
+    start_ms, now_ms = start_ns // 1_000_000, now_ns // 1_000_000
+    live = retention_ms < 0 or now_ms - start_ms <= FRESH * retention_ms
+    return min(start_ms, now_ms) if live else now_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +142,7 @@ class Publisher:
         self._positions: dict[str, int] = {}
         self._waiting: dict[str, str] = {}
         self._flushed_at = self._save_at = 0.0
+        self._retention_ms = RETENTION_MS
 
     def run(self, source: Source) -> Delivery:
         """Publish until the source ends or the watch says stop; what is in flight is finished first."""
@@ -150,8 +169,9 @@ class Publisher:
 
     def _begin(self) -> None:
         """Find the topic, and what of ours is in it."""
-        partitions = ensure_topic(self._client, self._spec, self._asked.topic)
-        arrivals = self._arrivals = Arrivals(self._client, self._asked.topic, partitions, self._clock)
+        topic = ensure_topic(self._client, self._spec, self._asked.topic)
+        self._retention_ms = int(topic.configs.get("retention.ms", RETENTION_MS))
+        arrivals = self._arrivals = Arrivals(self._client, self._asked.topic, topic.partitions, self._clock)
         found = self._state.load()
         if found is None:
             found = replace(self._memory, ends=arrivals.ends())
@@ -210,7 +230,7 @@ class Publisher:
             record.value,
             key_of(record.stream, self._asked.key).encode(),
             ((PUBLISHER, self._memory.publisher.encode()), (POSITION, name)),
-            timestamp_ms=record.start_ns // 1_000_000,
+            timestamp_ms=stamp_ms(record.start_ns, self._clock.now_ns(), self._retention_ms),
         )
         self._tally.streams.add(record.stream)
         try:
@@ -336,8 +356,8 @@ class Publisher:
             self._arrivals.close()
 
 
-def ensure_topic(client: Client, spec: KafkaSpec, topic: str) -> int:
-    """Return a topic's number of partitions; one that is missing is created when `spec.topics.create`.
+def ensure_topic(client: Client, spec: KafkaSpec, topic: str) -> TopicInfo:
+    """Return what a topic is; one that is missing is created when `spec.topics.create`.
 
     Raises
     ------
@@ -366,6 +386,6 @@ def ensure_topic(client: Client, spec: KafkaSpec, topic: str) -> int:
             found = admin.topics([topic])
         if topic not in found:
             raise SinkUnavailable(f"{topic} was created and is not known everywhere yet")
-        return found[topic].partitions
+        return found[topic]
     finally:
         admin.close()

@@ -55,9 +55,9 @@ class PythonAdmin:
 
     def topics(self, names: Collection[str]) -> dict[str, TopicInfo]:
         """See `ports.Admin.topics`."""
-        if not names:
-            return {}
         with speaking(SinkUnavailable, "topics"):
+            if not names:
+                return {topic["name"]: _info(topic, {}) for topic in self._kafka.describe_topics() if _exists(topic)}
             there = [topic for topic in self._kafka.describe_topics(list(names)) if _exists(topic)]
             wanted = [ConfigResource(ConfigResourceType.TOPIC, topic["name"]) for topic in there]
             found = self._kafka.describe_configs(wanted, config_filter="all") if wanted else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,8 @@ FLUSH_TIMES = 3
 """A flush may take this many times `kafka.request_timeout`."""
 OVERHEAD = 100
 """Bytes that a message takes beside its own."""
-KEPT_OF_LARGE = 64 << 10
-"""Bytes of a payload that are kept when the quarantine topic does not take it whole."""
+KEPT_OF_LARGE = (64 << 10, 1 << 10)
+"""Bytes of a payload that are kept when the quarantine topic does not take it whole; the second when not even the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,14 @@ class KafkaSink:
             return
         self._prepared()
         messages = [*map(self._event, self._events), *self._others]
-        if exactly is None:
-            self._sent(messages)
+        for kept in (None, *KEPT_OF_LARGE):
+            try:
+                self._given(messages if kept is None else [self._cut(m, kept) for m in messages], positions)
+                break
+            except MessageTooLarge as error:
+                refused = error
         else:
-            self._transacted(exactly, messages, positions)
+            raise SinkUnavailable(f"a message is refused as too large, also cut: {refused.detail}")
         self._events, self._others = [], []
 
     def close(self) -> None:
@@ -102,6 +106,12 @@ class KafkaSink:
             make_sure(self._client, self._kafka, _wanted(self._exactly))
             self._ready = True
 
+    def _given(self, messages: Sequence[Outgoing], positions: Positions) -> None:
+        if self._exactly is None:
+            self._sent(messages)
+        else:
+            self._transacted(self._exactly, messages, positions)
+
     def _sent(self, messages: Sequence[Outgoing]) -> None:
         """Send with bounded memory: no more is on its way than `max_outstanding_bytes`."""
         if self._producer is None:
@@ -109,24 +119,21 @@ class KafkaSink:
         producer, limit = self._producer, FLUSH_TIMES * self._kafka.request_timeout
         outstanding = 0
         for message in messages:
-            self._fitted(message, producer.send)
+            producer.send(message)
             outstanding += len(message.value or b"") + OVERHEAD
             if outstanding >= self._spec.max_outstanding_bytes:
                 producer.flush(limit)
                 outstanding = 0
         producer.flush(limit)
 
-    def _transacted(self, exactly: Exactly, messages: list[Outgoing], positions: Positions) -> None:
+    def _transacted(self, exactly: Exactly, messages: Sequence[Outgoing], positions: Positions) -> None:
         if self._transactional is None:
             self._transactional = self._client.transactional(
                 exactly.transactional_id, self._spec.transaction_timeout, self._spec.compression
             )
         entries, state = exactly.ledger.entries(self._events, positions)
         try:
-            try:
-                exactly.source.transact(self._transactional, [*messages, *entries], positions)
-            except MessageTooLarge:
-                exactly.source.transact(self._transactional, [*map(self._cut, messages), *entries], positions)
+            exactly.source.transact(self._transactional, [*messages, *entries], positions)
         except Rebalanced:
             self._forget()
             raise
@@ -137,24 +144,13 @@ class KafkaSink:
         self._events = []
         self._others = [message for message in self._others if message.topic == self._kafka.topics.clusters]
 
-    def _fitted(self, message: Outgoing, send: Callable[[Outgoing], None]) -> None:
-        """Send; a payload of the quarantine that is too large is cut, and says so."""
-        try:
-            send(message)
-        except MessageTooLarge:
-            cut = self._cut(message)
-            if cut is message:
-                raise SinkUnavailable(
-                    f"{message.topic}: a message of {len(message.value or b'')} bytes is refused"
-                ) from None
-            send(cut)
-
-    def _cut(self, message: Outgoing) -> Outgoing:
+    def _cut(self, message: Outgoing, kept: int) -> Outgoing:
+        """Return a message of the quarantine with no more than the first bytes of its payload, and a header that says so."""
         value = message.value or b""
-        if message.topic != self._kafka.topics.quarantine or len(value) <= KEPT_OF_LARGE:
+        if message.topic != self._kafka.topics.quarantine or len(value) <= kept:
             return message
         headers = (*message.headers, ("truncated", str(len(value)).encode()))
-        return message._replace(value=value[:KEPT_OF_LARGE], headers=headers)
+        return message._replace(value=value[:kept], headers=headers)
 
     def _event(self, event: Event) -> Outgoing:
         value = json_line(event).rstrip(b"\n")
