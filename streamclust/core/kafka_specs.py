@@ -101,6 +101,13 @@ class MappingSpec(Spec):
     sampling_rate: float | None = Field(None, gt=0)
     """Hz; null takes it from the message: field `sampling_rate`, or 1 / `dt`."""
 
+    @model_validator(mode="after")
+    def _channels_have_a_place(self) -> Self:
+        if len(self.channels) > 1 and "{channel}" not in self.stream:
+            msg = "source.mapping.stream must contain {channel} where channels lists several"
+            raise ValueError(msg)
+        return self
+
 
 class KafkaSource(Spec):
     """Topics of a Kafka cluster, shared with the other workers of the group."""

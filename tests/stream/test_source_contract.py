@@ -66,8 +66,8 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return make
 
 
-def test_every_source_that_can_be_configured_is_tested_here() -> None:
-    assert MAKERS.keys() == SOURCES.keys()
+def test_every_source_that_can_be_configured_is_tested_here_or_against_a_broker() -> None:
+    assert MAKERS.keys() | {"kafka"} == SOURCES.keys()  # kafka never ends: tests/stream/kafka/test_source.py
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

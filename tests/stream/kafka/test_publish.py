@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import defaultdict
 
@@ -143,21 +144,16 @@ def test_many_crashes_and_failed_acknowledgements_leave_neither_holes_nor_double
     assert_each_once_in_order(kafka)
 
 
-def test_what_arrived_before_a_crash_is_remembered_through_the_next_crash(tmp_path, small):
-    """The second run saves before the source has come to what the first one had sent."""
+@pytest.mark.parametrize("second", range(10, 60, 3))
+def test_what_arrived_before_a_crash_is_remembered_through_the_next_crash(tmp_path, small, second):
+    """The second run saves before its source has come to all that the first one had sent."""
     kafka = MemoryKafka()
-
-    def backwards(positions):
-        source = Recorded(positions, at_once=1)
-        source.all.reverse() if positions == {} and sent(kafka)[0] else None
-        return source
-
-    kafka.step = failing({20: Crash})
+    kafka.step = failing({40: Crash})
     with pytest.raises(Crash):
-        run(kafka, tmp_path, lambda p: Recorded(p, at_once=30))
-    kafka.step = failing({30: Crash})
-    with pytest.raises(Crash):
-        run(kafka, tmp_path, lambda p: Recorded(p, at_once=1))
+        run(kafka, tmp_path, lambda positions: Recorded(positions, at_once=30))
+    kafka.step = failing({second: Crash})
+    with contextlib.suppress(Crash):
+        run(kafka, tmp_path, lambda positions: Recorded(positions, at_once=1))
     kafka.step = lambda _: None
     run(kafka, tmp_path)
 
@@ -268,3 +264,14 @@ def test_keys_are_of_a_station_or_of_a_stream(tmp_path):
     kafka = MemoryKafka()
     run(kafka, tmp_path, key="stream")
     assert set(sent(kafka)[1]) == {f"FDSN:XX_FILE{n}__E_H_Z".encode() for n in range(4)}
+
+
+def test_old_records_are_stamped_with_the_time_of_sending_where_retention_would_delete_them():
+    hour_ns, hour_ms, week_ms = 3_600_000_000_000, 3_600_000, 7 * 86_400_000
+    now_ns, now_ms = T0, T0 // 1_000_000
+
+    assert publish.stamp_ms(now_ns - hour_ns, now_ns, week_ms) == now_ms - hour_ms
+    assert publish.stamp_ms(now_ns - 1000 * hour_ns, now_ns, week_ms) == now_ms
+    assert publish.stamp_ms(now_ns - 1000 * hour_ns, now_ns, -1) == now_ms - 1000 * hour_ms
+    assert publish.stamp_ms(now_ns + 2 * hour_ns, now_ns, week_ms) == now_ms
+    assert publish.stamp_ms(now_ns + 2 * hour_ns, now_ns, -1) == now_ms
