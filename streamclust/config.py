@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from streamclust.core.auto_profile import named
 from streamclust.core.errors import ConfigError, Problem
 from streamclust.core.profiles import PROFILES
 from streamclust.core.specs import Config, Spec
@@ -85,8 +86,8 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     tree = _Tree() if path is None else _read_file(path)
     unreadable = bool(tree.problems) and not tree.data
     _apply_environment(tree, environ)
-    name = _profile(tree.data)
-    data = tree.data if name is None else _merge({"profile": PROFILES[name]}, tree.data)
+    name, usual = _profile(tree.data)
+    data = _merge({"profile": usual}, tree.data) if usual else tree.data
     problems = list(tree.problems)
     try:
         config = Config.model_validate(data)
@@ -96,7 +97,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
         raise ConfigError(problems) from None
     if problems:
         raise ConfigError(problems)
-    built_in = {} if name is None else dict(_leaves_of(PROFILES[name], ("profile",)))
+    built_in = dict(_leaves_of(usual, ("profile",)))
     origin = {}
     for where, _ in leaves(config):
         if where in tree.marks:
@@ -293,11 +294,16 @@ def _apply_environment(tree: _Tree, environ: Mapping[str, str]) -> None:
         inner[path[-1]] = value
 
 
-def _profile(data: Mapping[str, Any]) -> str | None:
-    """Name of the built-in profile that the data ask for."""
+def _profile(data: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Name of the profile that the data ask for, and the values that the name stands for; none for a new name."""
     section = data.get("profile")
     name = section.get("name") if isinstance(section, dict) else None
-    return name if isinstance(name, str) and name in PROFILES else None
+    if not isinstance(name, str):
+        return "", {}
+    if name in PROFILES:
+        return name, PROFILES[name]
+    known = named(name)
+    return name, {} if known is None else known.model_dump(exclude={"name", "version"})
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from streamclust.core.auto_profile import RECORDED, SLACK
 from streamclust.core.clock import Clock, SystemClock
 from streamclust.core.errors import UsageError
 from streamclust.core.profiles import PROFILES
+from streamclust.core.reports import TurnReport
 from streamclust.core.specs import Config, FilesSource
 from streamclust.core.types import NS, Positions, Record
 from streamclust.serve.terminal import Dashboard
@@ -33,6 +34,8 @@ MARK = ".streamclust-demo"
 SECONDS = 30.0
 """How long it takes on a terminal when nothing is said."""
 CLUSTERS = 6
+INTERRUPTED = 130
+"""Exit code of a demo that was stopped: a daemon that is told to stop has done its work, a person's command has not."""
 LEAST_WINDOWS = 4 * CLUSTERS
 """Fewer windows than this make no clusters."""
 NEARBY = Path("../shared/data/seismic")
@@ -78,6 +81,8 @@ class _Nowhere:
 def run_demo(state: Path, data: Path | None, seconds: float | None, plain: bool) -> int:
     """Play recordings through the daemon and say what came of it; return the exit code.
 
+    That is 130 when a signal stopped it before the end of the recordings, else the daemon's.
+
     Parameters
     ----------
     state
@@ -107,11 +112,18 @@ def run_demo(state: Path, data: Path | None, seconds: float | None, plain: bool)
     _say(_opening(recordings, seen, settings))
     prepare(state, settings)
     loaded = config.load(state / "config.yaml", {}).config
+    ended = False
     with ExitStack() as stack:
         dashboard = stack.enter_context(Dashboard(clock, console, (seen.start_ns, seen.end_ns)))
-        code = daemon.run(loaded, clock=clock, watch=dashboard.update)
+
+        def watch(report: TurnReport) -> None:
+            nonlocal ended
+            ended = ended or report.ended
+            dashboard.update(report)
+
+        code = daemon.run(loaded, clock=clock, watch=watch)
     _say(closing(state, loaded))
-    return code
+    return code if code or ended else INTERRUPTED
 
 
 def find(data: Path | None) -> Recordings:

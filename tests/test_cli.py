@@ -235,7 +235,7 @@ def test_one_model_is_shown_and_one_that_is_not_there_fails(state, capsys):
     assert cli.main(["models", "show", "1", "-c", str(DEFAULT)]) == 0
     assert "profile" in capsys.readouterr().out
     assert cli.main(["models", "show", "2", "-c", str(DEFAULT)]) == 1
-    assert "model 2" in capsys.readouterr().err
+    assert capsys.readouterr().err == "streamclust: there is no version 2; versions: 1\n"
 
 
 def test_import_hands_over_its_arguments_and_says_what_the_daemon_starts_with(state, monkeypatch, capsys):

@@ -135,7 +135,7 @@ def test_interrupted_it_says_what_it_has(tmp_path):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=SECONDS)
     assert "windows=" in line
-    assert process.returncode == 0
+    assert process.returncode == 130
     assert "windows.\n" in output
     assert "Look at them:" in output
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from streamclust.core.auto_profile import named
 from streamclust.core.errors import UsageError
 from streamclust.core.profiles import PROFILES
 from streamclust.core.specs import ProfileSpec
@@ -207,9 +208,10 @@ def _profile(name: str | ProfileSpec) -> ProfileSpec | None:
         return name
     if isinstance(name, str) and name == "auto":
         return None
-    if not isinstance(name, str) or name not in PROFILES:
+    found = named(name) if isinstance(name, str) else None
+    if found is None:
         raise UsageError(f"profile: must be auto or one of {', '.join(sorted(PROFILES))} (got {name})")
-    return ProfileSpec.model_validate({"name": name, **PROFILES[name]})
+    return found
 
 
 def _method(name: Any) -> str:

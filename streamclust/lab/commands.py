@@ -170,15 +170,16 @@ def _reading(args: argparse.Namespace) -> Reading:
 
 
 def _profile(name: str) -> ProfileSpec | None:
+    from streamclust.core.auto_profile import named
     from streamclust.core.errors import UsageError
     from streamclust.core.profiles import PROFILES
-    from streamclust.core.specs import ProfileSpec
 
     if name == "auto":
         return None
-    if name not in PROFILES:
+    found = named(name)
+    if found is None:
         raise UsageError(f"--profile: must be auto or one of {', '.join(sorted(PROFILES))} (got {name})")
-    return ProfileSpec.model_validate({"name": name, **PROFILES[name]})
+    return found
 
 
 def _fit(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import isfinite
+from math import floor, isfinite, log10
 from typing import Any
 
 from streamclust.lab import charts
@@ -28,7 +28,7 @@ h2{font-size:19px;margin:40px 0 8px;padding-bottom:4px;border-bottom:1px solid v
 h3{font-size:16px;margin:0;overflow-wrap:anywhere}
 p{max-width:78ch;margin:6px 0}
 a{color:var(--link)}
-nav{margin:10px 0 0;font-size:14px}nav a{margin-right:14px;white-space:nowrap}
+nav{margin:10px 0 0;font-size:14px;display:flex;flex-wrap:wrap;gap:2px 14px}nav a{white-space:nowrap}
 .dim{color:var(--dim)}
 .warn{background:var(--warnbg);color:var(--warn);border-left:4px solid;padding:8px 14px;margin:14px 0}
 .warn ul{margin:4px 0;padding-left:20px}
@@ -37,6 +37,9 @@ table{border-collapse:collapse;font-size:14px;margin:8px 0}
 th,td{text-align:left;padding:4px 16px 4px 0;border-bottom:1px solid var(--rule);vertical-align:top;overflow-wrap:anywhere}
 th{font-weight:600;color:var(--dim)}
 th[scope=row]{overflow-wrap:normal;max-width:22ch}
+.scroll th,.scroll td{overflow-wrap:normal}
+.scroll .words{min-width:17ch}
+.scroll td>svg:not(.swatch){min-width:110px}
 td.num,th.num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .best td{font-weight:600}
 .row{display:flex;flex-wrap:wrap;gap:20px;align-items:flex-start}
@@ -44,7 +47,7 @@ td.num,th.num{text-align:right;font-variant-numeric:tabular-nums;white-space:now
 .cluster .facts{margin:2px 0 10px;color:var(--dim);font-size:14px;max-width:none;overflow-wrap:anywhere}
 .cluster>.row{gap:14px;flex-wrap:nowrap}
 .thumbs{display:grid;grid-template-columns:repeat(auto-fill,132px);gap:10px 12px;flex:1;min-width:0}
-@media (max-width:620px){.cluster>.row{flex-wrap:wrap}}
+@media (max-width:620px){.cluster>.row{flex-wrap:wrap}.thumbs{flex-basis:100%}}
 figure{margin:0}
 figcaption{font-size:12px;line-height:1.35;color:var(--dim);overflow-wrap:anywhere}
 .thumbs img{display:block;width:132px;height:82px;image-rendering:pixelated}
@@ -139,8 +142,21 @@ def text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return escape(f"{value:.4g}" if isfinite(value) else str(value))
+        return number(value, 4)
     return escape(str(value))
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Return a number as people write it: so many digits, commas between thousands, no exponent unless it is tiny or huge.
+
+    >>> number(1783.4), number(0.01234), number(999.7), number(2.5e-14)
+    ('1,780', '0.0123', '1,000', '2.5e-14')
+    """
+    if not isfinite(value) or value == 0 or not 1e-4 <= abs(value) < 1e9:
+        return f"{value:.{digits}g}"
+    after = digits - 1 - floor(log10(abs(value)))
+    written = f"{round(value, after):,.{max(0, after)}f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
 
 
 def _is_number(value: Any) -> bool:

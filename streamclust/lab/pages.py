@@ -48,7 +48,7 @@ def html(result: FitResult, data: Dataset) -> str:
             novel_above=NOVEL_ABOVE,
             warnings=result.warnings,
             notes=[
-                ("profile", data.chosen),
+                ("why this profile", data.chosen),
                 ("stopped", result.stop),
                 *(("left out", note) for note in data.notes),
                 *(("not used", line) for line in data.rejects),

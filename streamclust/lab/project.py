@@ -13,7 +13,8 @@ from streamclust.core.types import F32, F64
 def principal(z: F32) -> tuple[F64, tuple[float, float]]:
     """First two principal components of (N, D): coordinates (N, 2), and their shares of the variance.
 
-    Signs are fixed (the largest weight is positive), so that the same data give the same picture.
+    Not `model.pca`: that one refuses rows that are alike, drops axes without variance and samples large sets, and a
+    picture needs two axes of all its points. Signs are fixed (the largest weight is positive), so that the same data give the same picture.
     """
     centred = np.asarray(z, np.float64) - np.mean(z, axis=0, dtype=np.float64) if len(z) else np.zeros((0, 2))
     if centred.shape[1] < 2:

@@ -25,6 +25,8 @@ LOOK = 50_000_000
 """Samples that a look at recordings takes at most."""
 RECORDS = 4096
 """Records of one poll."""
+_TO_DAEMON, _TO_PERSON = "name it in source.format", "give it its format's extension, or convert it to miniSEED"
+"""What a reader says of a file of unknown format, and what helps on the command line, where there is no such setting."""
 
 
 class Survey(NamedTuple):
@@ -48,7 +50,7 @@ class Rejected:
         for reject in rejects:
             key = (reject.stream or Path(reject.partition).name, str(reject.reason))
             self._counts[key] += 1
-            self._details.setdefault(key, reject.detail)
+            self._details.setdefault(key, reject.detail.replace(_TO_DAEMON, _TO_PERSON))
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -180,7 +182,7 @@ def why_none(uncut: Uncut | None, profile: ProfileSpec, rejected: Rejected) -> s
     if uncut is not None and uncut.ungrouped == uncut.records:
         return "no stream belongs to a group"
     if uncut is not None and uncut.partial:
-        return f"all {uncut.partial} windows lack a component of their group (windows.missing_component: drop)"
+        return f"all {uncut.partial} windows lack a component of their group"
     if uncut is not None:
         return (
             f"a window of profile {profile.label} takes {uncut.needed_seconds:g} s of signal without a hole "

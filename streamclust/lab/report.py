@@ -174,9 +174,10 @@ def _sizes(clusters: Sequence[ClusterInfo]) -> str:
             f'<rect class="k{one.index % charts.COLOURS} fill" y="1" width="{width:.1f}" height="12"/>',
             f"{one.cluster}: {one.count} windows",
         )
-        hourly = f'<td class="num">{"" if one.hourly is None else f"{one.hourly:.3g}"}</td>' if timed else ""
+        hourly = f'<td class="num">{"" if one.hourly is None else page.number(one.hourly)}</td>' if timed else ""
         rows.append(
-            f"<tr><td>{charts.swatch(one.index)}{escape(one.cluster)}</td><td>{escape(one.description)}</td>"
+            f"<tr><td>{charts.swatch(one.index)}{escape(one.cluster)}</td>"
+            f'<td class="words">{escape(one.description)}</td>'
             f'<td>{bar}</td><td class="num">{one.count:,}</td><td class="num">{one.share:.1%}</td>'
             f"{hourly}</tr>"
         )
@@ -238,10 +239,12 @@ def _cluster(
 ) -> str:
     thumbs, scale = rest
     facts = [f"{one.count:,} windows ({one.share:.1%})"]
-    facts += [f"{one.hourly:.3g} an hour"] if one.hourly is not None else []
-    facts += [f"strongest at {one.energy.peak_hz:.3g} Hz"] if one.energy and one.description != "background" else []
-    facts += [f"median peak {one.peak:.3g}"] if one.peak is not None else []
-    facts += [f"median RMS {one.rms:.3g}"] if one.rms is not None else []
+    facts += [f"{page.number(one.hourly)} an hour"] if one.hourly is not None else []
+    facts += (
+        [f"strongest at {page.number(one.energy.peak_hz)} Hz"] if one.energy and one.description != "background" else []
+    )
+    facts += [f"median peak {page.number(one.peak)}"] if one.peak is not None else []
+    facts += [f"median RMS {page.number(one.rms)}"] if one.rms is not None else []
     streams = ", ".join(f"{name.removeprefix('FDSN:')[:60]} {share:.0%}" for name, share in one.streams[:4])
     facts += [f"streams: {streams}{', …' if len(one.streams) > 4 else ''}"] if streams else []
     low, high = (at * info.profile.rate_hz / info.profile.stft.nfft for at in info.profile.bins)
@@ -338,7 +341,7 @@ def _timeline(info: ReportData, clusters: Sequence[ClusterInfo]) -> str:
     minutes = (end - first) / bins / 6e10
     return (
         f"<p>Each row is a cluster; the stronger the colour, the larger its share of the windows at that time (steps of "
-        f"{minutes:.3g} min). Plain grey: no data.</p>{drawn}"
+        f"{page.number(minutes)} min). Plain grey: no data.</p>{drawn}"
     )
 
 

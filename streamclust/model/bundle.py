@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from streamclust.core.auto_profile import section
 from streamclust.core.errors import CorruptModel, ProfileMismatch
 from streamclust.core.specs import ProfileSpec
-from streamclust.core.types import F32
+from streamclust.core.types import F32, F64
 from streamclust.model.assigner import Assigner, Head, Layer, Mixture
 from streamclust.model.encoder import EncoderWeights, Kind
 from streamclust.model.features import ENCODER, WAVEFORM_ENCODER, Block
@@ -25,6 +26,7 @@ FORMAT = 2
 TENSORS = "model.safetensors"
 MANIFEST = "model.json"
 _NOISE = ("noise_median", "noise_spread", "fallback_median", "fallback_spread")
+_TAILS = ("distance", "residual", "larger")
 KIND_OF = {ENCODER: "spectrogram", WAVEFORM_ENCODER: "waveform"}
 """Block -> the kind of encoder that makes it."""
 _MOST_WEIGHT, _MOST_LAYERS = 1e12, 6
@@ -87,6 +89,8 @@ class Bundle:
     """Features to memberships."""
     tails: Tails
     """Calibration of novelty."""
+    unknown_tails: Tails | None = None
+    """The same for streams without a noise profile of their own; None: no difference."""
     table: tuple[Mapping[str, Any], ...] = ()
     """What people want to know of each cluster, in the order of `clusters`; JSON values."""
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -111,8 +115,18 @@ class Bundle:
             raise ProfileMismatch(
                 f"model: its profile must be {profile.label} ({profile.digest[:12]}) "
                 f"(got {own.label}, {own.digest[:12]}{_difference(own, profile)}); fit it with that profile, or configure "
-                f"every value of the model's own, which `profile` in its {MANIFEST} lists"
+                f"the model's own: {section(own)}"
             )
+
+    def novelty(self, distance: F64, residual: F64, streams: Sequence[str]) -> F64:
+        """Novelty (N,), 0 to 1, of windows at a distance from their centroid, with a residual, of N streams."""
+        found = self.tails(distance, residual)
+        if self.unknown_tails is None:
+            return found
+        known = set(self.noise_streams)
+        at = np.array([stream not in known for stream in streams], np.bool_)
+        found[at] = self.unknown_tails(distance[at], residual[at])
+        return found
 
     def to_bytes(self) -> Mapping[str, bytes]:
         """File name -> content; the manifest carries the hash of the tensors. Same model, same bytes."""
@@ -141,8 +155,8 @@ class Bundle:
         """Every array by name, as safetensors holds them."""
         arrays: dict[str, F32] = {name: getattr(self, name) for name in _NOISE}
         arrays |= self.assigner.arrays()
-        for name in ("distance", "residual", "larger"):
-            arrays[f"tails.{name}"] = getattr(self.tails, name)
+        for prefix, tails in (("tails", self.tails), ("unknown_tails", self.unknown_tails)):
+            arrays |= {} if tails is None else {f"{prefix}.{name}": getattr(tails, name) for name in _TAILS}
         for at, block in enumerate(self.blocks):
             arrays[f"block.{at}.mean"], arrays[f"block.{at}.components"] = block.mean, block.components
         for encoder in self.encoders:
@@ -182,7 +196,8 @@ def from_bytes(files: Mapping[str, bytes]) -> Bundle:
         blocks=_blocks(manifest["blocks"], arrays),
         encoders=tuple(_encoder(entry, arrays) for entry in manifest["encoders"]),
         assigner=_assigner(manifest, arrays),
-        tails=Tails(*(arrays.take(f"tails.{name}") for name in ("distance", "residual", "larger"))),
+        tails=Tails(*(arrays.take(f"tails.{name}") for name in _TAILS)),
+        unknown_tails=_unknown_tails(arrays),
         table=tuple(manifest["table"]),
         card=manifest["card"],
         **{name: arrays.take(name) for name in _NOISE},
@@ -258,6 +273,13 @@ def _blocks(listed: Sequence[Any], arrays: _Arrays) -> tuple[Block, ...]:
         mean, components = arrays.take(f"block.{at}.mean"), arrays.take(f"block.{at}.components")
         blocks.append(Block(entry["name"], mean, components, entry["scale"], entry["residual"]))
     return tuple(blocks)
+
+
+def _unknown_tails(arrays: _Arrays) -> Tails | None:
+    found = arrays.with_prefix("unknown_tails.")
+    if found and set(found) != set(_TAILS):
+        _corrupt("unknown_tails", ", ".join(_TAILS), ", ".join(found))
+    return Tails(**found) if found else None
 
 
 def _encoder(entry: Any, arrays: _Arrays) -> EncoderWeights:

@@ -46,7 +46,9 @@ def principal(rows: F32, dimensions: int, rng: np.random.Generator) -> Component
     mean = part.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = part - mean
     total = float(np.einsum("np,np->", centred, centred, dtype=np.float64))
-    if not total > 1e-12 * centred.size * max(1e-30, float(np.square(part, dtype=np.float64).mean())):
+    if not total > 1e-12 * float(
+        np.square(part, dtype=np.float64).sum()
+    ):  # relative: the unit of the rows decides nothing
         raise ModelError("fit: windows must differ from one another (got windows that are all alike)")
     singular, vectors = _singular(centred, dimensions, rng)
     keep = min(dimensions, int(np.count_nonzero(singular > 1e-4 * singular[0])))

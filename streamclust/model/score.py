@@ -27,7 +27,7 @@ class Scores:
     cluster: NDArray[np.intp]
     """Shape (N,): row of the largest membership, into `Bundle.clusters`."""
     novelty: F32
-    """Shape (N,), 0 to 1: see `novelty.Tails`."""
+    """Shape (N,), 0 to 1: see `Bundle.novelty`."""
     is_novel: NDArray[np.bool_]
     """Shape (N,)."""
 
@@ -105,7 +105,7 @@ class Scorer:
         memberships = assigner.memberships_of(d2).astype(np.float32)
         cluster = memberships.argmax(axis=1)
         distance = np.sqrt(d2[np.arange(len(d2)), cluster])
-        novelty = self.bundle.tails(distance, features.residual).astype(np.float32)
+        novelty = self.bundle.novelty(distance, features.residual, streams).astype(np.float32)
         return Scores(z.astype(np.float32), memberships, cluster, novelty, novelty > self._novel_above)
 
     def _check_wave(self, count: int, wave: F32 | None) -> None:

@@ -93,7 +93,11 @@ class _Curves(NamedTuple):
 
 
 def choose_clusters(
-    features: F32 | F64, rng: np.random.Generator, search: Search | None = None, over: Callable[[], bool] | None = None
+    features: F32 | F64,
+    rng: np.random.Generator,
+    search: Search | None = None,
+    over: Callable[[], bool] | None = None,
+    report: Callable[[str, float], None] | None = None,
 ) -> Evidence:
     """Find the number of clusters: between the components that BIC counts and what is left of them by merging.
 
@@ -112,6 +116,8 @@ def choose_clusters(
         Shape (N, P), finite.
     over
         Asked between numbers of clusters; when true, no larger one is tried.
+    report
+        Told after each number of clusters: how many were tried, and the share of all.
 
     Raises
     ------
@@ -121,7 +127,7 @@ def choose_clusters(
     search = search or Search()
     points = _reduced(features, rng, search.max_rows)
     most = max(1, min(search.most, len(points) // _ROWS_PER_CLUSTER))
-    curves = _curves(points, most, rng, over)
+    curves = _curves(points, most, rng, (over, report))
     ks = tuple(range(1, len(curves.bic) + 1))
     by_bic = int(np.argmin(curves.bic))
     merges = merge_tree(points, curves.fits[by_bic].responsibilities)
@@ -246,7 +252,13 @@ def _reduced(features: F32 | F64, rng: np.random.Generator, max_rows: int) -> F6
     return np.asarray((part.astype(np.float64) - found.mean) @ found.vectors.astype(np.float64).T)
 
 
-def _curves(points: F64, most: int, rng: np.random.Generator, over: Callable[[], bool] | None) -> _Curves:
+def _curves(
+    points: F64,
+    most: int,
+    rng: np.random.Generator,
+    run: tuple[Callable[[], bool] | None, Callable[[str, float], None] | None],
+) -> _Curves:
+    over, report = run
     curves = _Curves([], [], [], [], [], [], [])
     low, high = points.min(axis=0), points.max(axis=0)
     references = [rng.uniform(low, high, points.shape) for _ in range(_REFERENCES)]
@@ -270,6 +282,8 @@ def _curves(points: F64, most: int, rng: np.random.Generator, over: Callable[[],
         curves.gap.append(gap)
         curves.gap_error.append(error)
         curves.stability.append(_stability(points, k, splits, rng))
+        if report is not None:
+            report(f"{k} tried", k / most)
     return curves
 
 

@@ -17,14 +17,13 @@ from streamclust.core.types import F32, F64
 from streamclust.model.assigner import Assigner
 from streamclust.model.bundle import Bundle
 from streamclust.model.methods.common import FitSettings, Fitted, Stop, memberships
-from streamclust.model.novelty import Tails
 from streamclust.train.budget import CALIBRATION, COMPARISON, COUNTING, TRAINING, Budget
 from streamclust.train.calibrate import Calibration, calibrate
-from streamclust.train.calibrate import tails as novelty_tails
 from streamclust.train.choose import Evidence, Search, choose_clusters
 from streamclust.train.describe import Assigned, ClusterInfo, describe
 from streamclust.train.guards import guarded
 from streamclust.train.methods import METHODS, NAMES
+from streamclust.train.novel import Held, Known, Novelty, calibrated, distances
 from streamclust.train.prepare import Prepared, held_back_residual, narrowed, prepare
 from streamclust.train.select import Limits, Spans, select
 from streamclust.train.views import (
@@ -190,15 +189,16 @@ class _Fit:
         with self._timed("training"):
             fitted = self._trained(method, train, clusters)
         with self._timed("calibration"):
-            calibration, tails = self._calibrated(method, fitted, train, chosen, prepared)
+            known = Known(prepared, columns, data.logp, data.streams)
+            calibration, novel = self._calibrated(method, fitted, train, chosen, known)
         temperature = calibration.temperature if calibration else 1.0
         assigner = widened(replace(fitted.assigner, temperature=temperature), columns, rows.shape[1])
         assigner = _by_size(assigner, rows)
         with self._timed("description"):
             q, z = memberships(assigner, rows), assigner.embed(rows).astype(np.float32)
             placed = Assigned(q.argmax(axis=1).astype(np.int64), q.astype(np.float32), z)
-            bundle = self._bundle(prepared, assigner, tails, (method, fitted), placed)
-        novelty = tails(_distances(assigner, rows), residual).astype(np.float32)
+            bundle = self._bundle(prepared, assigner, novel, (method, fitted), placed)
+        novelty = bundle.novelty(distances(assigner, rows), residual, data.streams).astype(np.float32)
         return self._result(bundle, placed, novelty, (fitted, Why(choice, clusters, evidence, calibration)))
 
     @contextmanager
@@ -228,9 +228,8 @@ class _Fit:
     def _clusters(self, train: F32) -> tuple[int, Evidence | None]:
         if self._options.clusters != "auto":
             return self._options.clusters, None
-        evidence = choose_clusters(
-            train, self._rng, Search(most=self._options.most_clusters), lambda: self._budget.over(COUNTING)
-        )
+        search = Search(most=self._options.most_clusters)
+        evidence = choose_clusters(train, self._rng, search, lambda: self._budget.over(COUNTING), self._part)
         return evidence.chosen, evidence
 
     def _choice(self, train: F32, prepared: Prepared) -> Choice:
@@ -273,11 +272,12 @@ class _Fit:
         return fitted
 
     def _calibrated(
-        self, method: str, fitted: Fitted, train: F32, chosen: NDArray[np.int64], prepared: Prepared
-    ) -> tuple[Calibration | None, Tails]:
+        self, method: str, fitted: Fitted, train: F32, chosen: NDArray[np.int64], model: Known
+    ) -> tuple[Calibration | None, Novelty]:
         """Temperature and novelty from two fits to halves of the windows, each measured on the half it had not seen."""
         some = np.sort(self._rng.permutation(len(train))[:CALIBRATION_ROWS])
         rows, seen = train[some], _subset(self._data, chosen[some])
+        given = seen.logp, seen.wave, seen.streams
         clusters = fitted.assigner.mixture.clusters
         made: list[tuple[NDArray[np.int64], Assigner]] = []
         short: list[NDArray[np.int64]] = []
@@ -290,22 +290,18 @@ class _Fit:
             return found.assigner
 
         try:
-            left = held_back_residual(prepared.features, seen.logp, seen.wave, seen.streams, self._rng)
+            left = held_back_residual(model.prepared.features, *given, self._rng)
             calibration = calibrate(rows, refit, self._rng, repeats=1)
         except ModelError as error:
             self._warnings.append(f"memberships and novelty are not calibrated on held-back windows: {error}")
-            left = prepared.features(seen.logp, seen.wave, seen.streams).residual
-            return None, novelty_tails(_distances(fitted.assigner, rows), left)
+            left = model.prepared.features(*given).residual
+            return None, calibrated([(some[:0], fitted.assigner)], Held(rows, left, *given), model)
         if short:
             self._warnings.append("calibration was cut short by the time budget: memberships may be too unsure")
-        distance = np.empty(len(rows))
-        for part, assigner in made:
-            held = np.setdiff1d(np.arange(len(rows)), part)
-            distance[held] = _distances(assigner, rows[held])
-        return calibration, novelty_tails(distance, left)
+        return calibration, calibrated(made, Held(rows, left, *given), model)
 
     def _bundle(
-        self, prepared: Prepared, assigner: Assigner, tails: Tails, made: tuple[str, Fitted], placed: Assigned
+        self, prepared: Prepared, assigner: Assigner, novel: Novelty, made: tuple[str, Fitted], placed: Assigned
     ) -> Bundle:
         data, noise = self._data, prepared.noise
         method, fitted = made
@@ -320,6 +316,7 @@ class _Fit:
             "explained_variance": dict(prepared.explained),
             "stop": fitted.stop,
             "notes": dict(fitted.notes),
+            "novelty": novel.told,
         }
         return Bundle(
             method=method,
@@ -334,7 +331,8 @@ class _Fit:
             blocks=prepared.features.blocks,
             encoders=prepared.encoders,
             assigner=assigner,
-            tails=tails,
+            tails=novel.known,
+            unknown_tails=novel.unknown,
             table=tuple(self._told(info) for info in describe(data, placed, usual, names)),
             card=card,
         )
@@ -390,9 +388,3 @@ def _by_size(assigner: Assigner, rows: F32) -> Assigner:
     old = assigner.mixture
     mixture = replace(old, means=old.means[order], whiten=old.whiten[order], log_weights=old.log_weights[order])
     return replace(assigner, mixture=mixture)
-
-
-def _distances(assigner: Assigner, rows: F32) -> F64:
-    """Distance (N,) of each row to the centroid of its cluster."""
-    d2 = assigner.mixture.squared_distances(assigner.embed(rows))
-    return np.asarray(np.sqrt(d2[np.arange(len(d2)), assigner.memberships_of(d2).argmax(axis=1)]), np.float64)

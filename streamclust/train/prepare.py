@@ -201,14 +201,15 @@ def estimate(logp: F32, streams: Sequence[str], profile: ProfileSpec) -> Noise:
         return Noise((), none, none, flat, flat + 1)
     names = np.array(streams)
     own = tuple(sorted(stream for stream, count in Counter(streams).items() if count >= MIN_NOISE_WINDOWS))
-    found = [_by_channel(logp[names == stream][-MAX_NOISE_WINDOWS:]) for stream in own]
-    everything = _by_channel(logp[:: max(1, len(logp) // MAX_NOISE_WINDOWS)])
+    found = [noise_of(logp[names == stream][-MAX_NOISE_WINDOWS:]) for stream in own]
+    everything = noise_of(logp[:: max(1, len(logp) // MAX_NOISE_WINDOWS)])
     medians = np.array([median for median, _ in found], np.float32).reshape(-1, channels, bins)
     spreads = np.array([spread for _, spread in found], np.float32).reshape(-1, channels, bins)
     return Noise(own, medians, spreads, *everything)
 
 
-def _by_channel(logp: F32) -> tuple[F32, F32]:
+def noise_of(logp: F32) -> tuple[F32, F32]:
+    """Noise profile of windows (N, C, F, T), N >= 1: median and spread, both (C, F)."""
     profiles = [estimate_noise(logp[:, channel : channel + 1]) for channel in range(logp.shape[1])]
     return np.stack([p.median for p in profiles]), np.stack([p.spread for p in profiles])
 

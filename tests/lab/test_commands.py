@@ -33,7 +33,7 @@ def test_fit_writes_a_model_and_a_report_and_prints_a_summary(tmp_path, capsys, 
 
     assert {path.name for path in out.iterdir()} == {"model.safetensors", "model.json", "report.html"}
     printed = capsys.readouterr().out
-    assert "profile auto-128x100hz, made for windows of 128 samples at 100 Hz" in printed
+    assert "profile auto-128x100hz-m70db, made for windows of 128 samples at 100 Hz" in printed
     assert "120 windows of 1 streams" in printed
     assert "C3" in printed
 

@@ -73,6 +73,33 @@ def test_values_read_well():
     assert "none" in page.text([])
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1783.4, "1,780"),
+        (999.7, "1,000"),
+        (2640.0, "2,640"),
+        (123456.0, "123,000"),
+        (0.012345, "0.0123"),
+        (20.0, "20"),
+        (-1783.4, "-1,780"),
+        (0.0, "0"),
+        (2.5e-14, "2.5e-14"),
+        (3e12, "3e+12"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_numbers_are_written_as_people_write_them(value, text):
+    assert page.number(value) == text
+
+
+def test_words_in_tables_that_scroll_are_not_broken():
+    rules = dict(re.findall(r"^([^{}@]+)\{([^}]*)\}$", page.style(), re.MULTILINE))
+
+    assert rules[".scroll th,.scroll td"] == "overflow-wrap:normal"
+    assert rules[".scroll"] == "overflow-x:auto"
+
+
 def test_long_lists_are_cut_and_say_so():
     html = page.text([f"{at}.mseed" for at in range(5000)])
 

@@ -33,6 +33,15 @@ def test_a_report_holds_clusters_evidence_and_choices(made, monkeypatch):
     assert not re.search(r"""(src|href)=["']?(https?:|//)""", html)
 
 
+def test_no_two_rows_of_the_summary_have_one_name(made, monkeypatch):
+    monkeypatch.setattr(project, "umap", lambda z, seed: None)
+    summary = pages.html(made[1], made[0]).partition("<h2>Summary</h2>")[2].partition("</section>")[0]
+    names = re.findall(r'<th scope="row">([^<]*)</th>', summary)
+
+    assert {"profile", "why this profile"} < set(names)
+    assert len(set(names)) == len(names)
+
+
 def test_windows_that_came_without_times_are_shown_without_any(made, monkeypatch):
     monkeypatch.setattr(project, "umap", lambda z, seed: None)
     data, result = made

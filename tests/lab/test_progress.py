@@ -6,7 +6,8 @@ import io
 
 from rich.console import Console
 
-from streamclust.lab.progress import bars
+from streamclust.core.clock import ManualClock
+from streamclust.lab.progress import EVERY_S, bars
 
 
 def test_without_a_terminal_each_step_is_one_line():
@@ -41,6 +42,21 @@ def test_parts_of_a_step_have_no_line_of_their_own():
             report(step, 0.5)
 
     assert out.getvalue() == "method\ntraining\n"
+
+
+def test_a_long_step_without_a_terminal_says_how_far_it_is_every_ten_seconds():
+    out, clock = io.StringIO(), ManualClock()
+
+    with bars(Console(file=out, force_terminal=False), clock) as report:
+        report("clusters", 0.0)
+        for tried in range(1, 21):
+            clock.sleep(EVERY_S / 4)
+            report(f"clusters: {tried} tried", tried / 20)
+        report("training", 0.0)
+        report("training: mixture", 0.5)
+
+    lines = ["clusters", *(f"clusters: {tried} tried, {5 * tried} %" for tried in (4, 8, 12, 16, 20)), "training"]
+    assert out.getvalue().splitlines() == lines
 
 
 def test_on_a_terminal_a_step_says_which_part_of_it_is_at_work():

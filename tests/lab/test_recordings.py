@@ -34,6 +34,14 @@ def test_recordings_without_signal_are_refused_with_the_first_reasons(tmp_path):
         Recordings([str(tmp_path / "a.mseed")], ManualClock()).survey()
 
 
+def test_a_file_of_unknown_format_is_told_in_words_of_the_command_line(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"hello")
+
+    with pytest.raises(UsageError, match=r"not a known format; give it its format's extension, or convert") as told:
+        Recordings([str(tmp_path / "a.txt")], ManualClock()).survey()
+    assert "source." not in str(told.value)
+
+
 def test_an_archive_is_known_by_its_folders(tmp_path):
     day_file(tmp_path / "sds").write_bytes(b"")
     (tmp_path / "plain" / "2024").mkdir(parents=True)

@@ -98,6 +98,19 @@ def test_a_model_without_noise_profiles_of_its_own_is_written_and_read():
     assert from_bytes(made).noise_median.shape == (0, 1, 3)
 
 
+def test_tails_of_unknown_streams_are_written_and_read_and_count_for_those_alone():
+    low, high = (Tails(*(np.linspace(0, top, 5, dtype=np.float32) for _ in range(3))) for top in (1, 4))
+    bundle = from_bytes(files(tails=low, unknown_tails=high))
+    here, two = bundle.noise_streams[0], np.full(2, 2.0)
+
+    assert plain(bundle) == plain(Bundle(**parts(tails=low, unknown_tails=high)))
+    assert bundle.novelty(two, two, [here, "elsewhere"]).tolist() == [1.0, high(two, two)[1]]
+    assert high(two, two)[1] < 1
+    assert from_bytes(files(tails=low)).novelty(two, two, [here, "elsewhere"]).tolist() == [1.0, 1.0]
+    with pytest.raises(CorruptModel, match="unknown_tails: must be distance, residual, larger"):
+        from_bytes(with_tensors(files(unknown_tails=high), unknown_tails__larger=None))
+
+
 def test_arrays_cannot_be_changed():
     for bundle in (Bundle(**parts()), from_bytes(files())):
         for array in bundle.arrays().values():

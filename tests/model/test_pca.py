@@ -53,3 +53,12 @@ def test_large_sets_are_seen_in_part(monkeypatch):
 def test_rows_that_are_all_alike_are_a_model_error(value, count):
     with pytest.raises(ModelError, match="all alike"):
         principal(np.full((count, 6), value, np.float32), 2, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("factor", [1e-18, 1e-10, 1e15])
+def test_the_unit_of_the_rows_decides_nothing(factor):
+    x = rows(60, 20)
+    one, other = (principal(part, 3, np.random.default_rng(0)) for part in (x, (x * np.float32(factor))))
+    np.testing.assert_allclose(other.vectors, one.vectors, atol=1e-4)
+    assert other.explained == pytest.approx(one.explained, abs=1e-4)
+    np.testing.assert_allclose(other.variance, one.variance * factor**2, rtol=1e-3)

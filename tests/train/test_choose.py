@@ -40,6 +40,14 @@ def test_clusters_that_lie_apart_are_counted(rng, clusters):
     assert f"least with {clusters} components; a valley of density lies between any two" in found.reason
 
 
+def test_it_tells_how_many_numbers_were_tried(rng):
+    told = []
+
+    choose_clusters(blobs(rng, 2)[0], rng, QUICK, report=lambda part, share: told.append((part, round(share * 7))))
+
+    assert told == [(f"{k} tried", k) for k in range(1, 8)]
+
+
 def test_a_bent_cluster_that_takes_several_components_is_merged(rng):
     angle = rng.uniform(0.0, 0.6 * np.pi, 300)
     ring = 8.0 * np.stack([np.cos(angle), np.sin(angle)], axis=1) + 0.9 * rng.standard_normal((300, 2))

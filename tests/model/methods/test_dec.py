@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from streamclust.model.methods import idec
 from streamclust.model.methods.common import FitSettings, Stop
 from streamclust.model.methods.dec import fit
 
 pytest.importorskip("torch", reason="training needs torch")
+
+SHORT = FitSettings(restarts=2, epochs=6, pretrain_epochs=4, tol=0.0)
 
 
 def test_training_ends_when_the_labels_come_to_rest():
@@ -26,3 +31,15 @@ def test_without_rest_the_epochs_end_it():
 
     assert found.stop == Stop.EPOCHS
     assert len(found.history) == 4
+
+
+def test_reconstruction_has_no_part_in_it():
+    one, other = (divergences(fit, gamma) for gamma in (0.001, 1000.0))
+
+    assert one == other
+    np.testing.assert_allclose(divergences(idec.fit, 1000.0), one, atol=1e-3)  # where the divergence outweighs all
+
+
+def divergences(fit, gamma):
+    rows = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
+    return fit(rows, 4, np.random.default_rng(1), replace(SHORT, gamma=gamma)).history
