@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from streamclust import __version__
+from streamclust.admin import models, quarantine
+from streamclust.admin.settings import load, one_thread
+from streamclust.console import Command, Entry, say, say_json, with_config, with_json
 from streamclust.lab import commands as lab
-
-if TYPE_CHECKING:
-    from streamclust.config import Loaded
+from streamclust.lab import publishing
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-
-Command = Callable[[argparse.Namespace], int]
 
 
 class _Doc(NamedTuple):
@@ -78,9 +76,12 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_config(commands)
     _add_doctor(commands)
-    _add_lab(commands)
-    _add_models(commands)
-    _add_quarantine(commands)
+    for entry in (*lab.entries(), publishing.entry()):
+        _add_entry(commands, entry)
+    for family in (models.family(), quarantine.family()):
+        members = _family(commands, family.name, _Doc(family.line, family.example))
+        for entry in family.members:
+            _add_entry(members, entry)
     return top
 
 
@@ -103,22 +104,10 @@ def _family(commands: Any, name: str, doc: _Doc) -> Any:
     return _add(commands, name, doc).add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
-def _with_config(sub: argparse.ArgumentParser) -> None:
-    """Add ``-c``."""
-    sub.add_argument(
-        "-c", "--config", type=Path, default=Path("config.yaml"), metavar="FILE", help="configuration (config.yaml)"
-    )
-
-
-def _with_json(sub: argparse.ArgumentParser) -> None:
-    """Add ``--json``."""
-    sub.add_argument("--json", action="store_true", help="print one JSON value, for programs")
-
-
 def _add_run(commands: Any) -> None:
     doc = _Doc("run the daemon until it is stopped or its source ends", "streamclust run -c config.yaml --live")
     sub = _add(commands, "run", doc, _run)
-    _with_config(sub)
+    with_config(sub)
     sub.add_argument("--live", action="store_true", help="show what happens on the terminal instead of log lines")
 
 
@@ -140,11 +129,11 @@ def _add_config(commands: Any) -> None:
     family = _family(commands, "config", _Doc("check and show settings", "streamclust config check -c config.yaml"))
     doc = _Doc("check a configuration and list every problem in it", "streamclust config check -c config.yaml")
     check = _add(family, "check", doc, _config_check)
-    _with_config(check)
-    _with_json(check)
+    with_config(check)
+    with_json(check)
     doc = _Doc("print the settings that hold, as YAML", "streamclust config show --origin", "Secrets are masked.")
     show = _add(family, "show", doc, _config_show)
-    _with_config(show)
+    with_config(show)
     show.add_argument("--origin", action="store_true", help="say where each value comes from")
     doc = _Doc("print the JSON Schema of the configuration", "streamclust config schema > config.schema.json")
     _add(family, "schema", doc, _config_schema)
@@ -153,45 +142,12 @@ def _add_config(commands: Any) -> None:
 def _add_doctor(commands: Any) -> None:
     doc = _Doc("look for what would stop the daemon from running here", "streamclust doctor -c config.yaml")
     sub = _add(commands, "doctor", doc, _doctor)
-    _with_config(sub)
-    _with_json(sub)
+    with_config(sub)
+    with_json(sub)
 
 
-def _add_lab(commands: Any) -> None:
-    for entry in lab.entries():
-        doc = _Doc(entry.line, entry.example, entry.note)
-        entry.arguments(_add(commands, entry.name, doc, entry.run))
-
-
-def _add_models(commands: Any) -> None:
-    family = _family(commands, "models", _Doc("look at the models of a daemon", "streamclust models list"))
-    listing = _add(family, "list", _Doc("list the versions", "streamclust models list --json"), _models_list)
-    _with_config(listing)
-    _with_json(listing)
-    one = _add(family, "show", _Doc("show what one version is", "streamclust models show 1"), _models_show)
-    one.add_argument("version", type=int, metavar="N", help="version")
-    _with_config(one)
-    _with_json(one)
-    doc = _Doc("take over a model that fit has written", "streamclust models import model --activate")
-    taken = _add(family, "import", doc, _models_import)
-    taken.add_argument("model", type=Path, metavar="MODEL_DIR", help="directory that fit has written")
-    taken.add_argument("--activate", action="store_true", help="make it the one that the daemon starts with")
-    _with_config(taken)
-    _with_json(taken)
-
-
-def _add_quarantine(commands: Any) -> None:
-    doc = _Doc("look at the records that could not be used", "streamclust quarantine list")
-    family = _family(commands, "quarantine", doc)
-    listing = _add(
-        family,
-        "list",
-        _Doc("list the records, oldest first, with the reason", "streamclust quarantine list --limit 20 --json"),
-        _quarantine_list,
-    )
-    listing.add_argument("--limit", type=_count, default=100, metavar="N", help="at most so many (100)")
-    _with_config(listing)
-    _with_json(listing)
+def _add_entry(commands: Any, entry: Entry) -> None:
+    entry.arguments(_add(commands, entry.name, _Doc(entry.line, entry.example, entry.note), entry.run))
 
 
 def _seconds(text: str) -> float:
@@ -202,42 +158,16 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
-    """Argument type: a whole number > 0."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1 (got {text})")
-    return value
-
-
-def _load(args: argparse.Namespace) -> Loaded:
-    """Read the settings of ``-c`` and the environment."""
-    from streamclust.config import load
-
-    return load(args.config, os.environ)
-
-
-def _state(args: argparse.Namespace) -> Path:
-    """Return the state directory of the configured daemon."""
-    return Path(_load(args).config.state.dir)
-
-
-def _one_thread() -> None:
-    """Let linear algebra use one thread: a worker is one core, and small products only lose by more."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
-
-
 def _run(args: argparse.Namespace) -> int:
-    loaded = _load(args)
-    _one_thread()
+    loaded = load(args)
+    one_thread()
     from streamclust.daemon import run
 
     return run(loaded.config, live=args.live)
 
 
 def _demo(args: argparse.Namespace) -> int:
-    _one_thread()
+    one_thread()
     from streamclust.demo import run_demo
 
     return run_demo(args.state, args.data, args.seconds, args.plain)
@@ -247,31 +177,31 @@ def _config_check(args: argparse.Namespace) -> int:
     from streamclust.core.errors import ConfigError
 
     try:
-        _load(args)
+        load(args)
     except ConfigError as error:
         if not args.json:
             raise
         problems = [{"path": p.path, "got": p.got, "expected": p.expected} for p in error.problems]
-        _print_json({"ok": False, "problems": problems})
+        say_json({"ok": False, "problems": problems})
         return WRONG
     if args.json:
-        _print_json({"ok": True, "problems": []})
+        say_json({"ok": True, "problems": []})
     else:
-        _print(f"{args.config} is right")
+        say(f"{args.config} is right")
     return OK
 
 
 def _config_show(args: argparse.Namespace) -> int:
     from streamclust.config import show
 
-    _print(show(_load(args), origins=args.origin).rstrip("\n"))
+    say(show(load(args), origins=args.origin).rstrip("\n"))
     return OK
 
 
 def _config_schema(args: argparse.Namespace) -> int:  # noqa: ARG001 — all commands have one signature
     from streamclust.config import schema
 
-    _print_json(schema())
+    say_json(schema())
     return OK
 
 
@@ -281,104 +211,10 @@ def _doctor(args: argparse.Namespace) -> int:
 
     checks = doctor.diagnose(args.config, os.environ, SystemClock())
     if args.json:
-        _print_json(doctor.as_json(checks))
+        say_json(doctor.as_json(checks))
     else:
-        _print(doctor.table(checks).rstrip("\n"))
+        say(doctor.table(checks).rstrip("\n"))
     return FAILED if doctor.failed(checks) else OK
-
-
-def _models_list(args: argparse.Namespace) -> int:
-    from streamclust.store import shelf
-    from streamclust.store.models import ModelStore
-
-    rows = shelf.rows(ModelStore(_state(args) / "models"))
-    if args.json:
-        _print_json(rows)
-    elif not rows:
-        _print("no model yet")
-    else:
-        _print_table(rows)
-    return OK
-
-
-def _models_show(args: argparse.Namespace) -> int:
-    from streamclust.store import shelf
-    from streamclust.store.models import ModelStore
-
-    card = shelf.manifest(ModelStore(_state(args) / "models"), args.version)
-    if args.json:
-        _print_json(card)
-    else:
-        _print_table(shelf.summary(card))
-    return OK
-
-
-def _models_import(args: argparse.Namespace) -> int:
-    from streamclust.store import shelf
-
-    config = _load(args).config
-    _one_thread()
-    found = shelf.adopt(args.model, config, activate=args.activate)
-    if args.json:
-        _print_json(found._asdict())
-    else:
-        _print(f"{args.model} is version {found.version} now; the daemon starts with version {found.runs_with}")
-    return OK
-
-
-def _quarantine_list(args: argparse.Namespace) -> int:
-    from streamclust.core.types import iso
-    from streamclust.store.results import DATABASE, open_readonly
-
-    reader = open_readonly(_state(args) / DATABASE)
-    try:
-        records = reader.quarantine(args.limit)
-    finally:
-        reader.close()
-    rows = [
-        {
-            "id": r.id,
-            "at": iso(r.at_ns),
-            "reason": str(r.reason),
-            "detail": r.detail,
-            "stream": r.stream,
-            "partition": r.partition,
-            "offset": r.offset,
-            "bytes": len(r.payload),
-        }
-        for r in records
-    ]
-    if args.json:
-        _print_json(rows)
-    elif not rows:
-        _print("the quarantine is empty")
-    else:
-        _print_table(rows)
-    return OK
-
-
-def _print(text: str) -> None:
-    """One text to standard output; what the terminal cannot show is escaped."""
-    encoding = sys.stdout.encoding or "ascii"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-
-
-def _print_json(value: Any) -> None:
-    """One JSON value to standard output."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
-
-
-def _print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Columns as wide as their widest cell; control characters in cells are escaped."""
-    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    _print("\n".join("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in cells))
-
-
-def _cell(value: Any) -> str:
-    """Text of one cell."""
-    text = "-" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _complain(message: str, code: int) -> int:

@@ -13,11 +13,7 @@ from types import ModuleType
 import pytest
 
 from streamclust import __version__, cli
-from streamclust.core.errors import DurabilityError, Reason, SourceUnavailable, StateLocked, UsageError
-from streamclust.core.types import Reject
-from streamclust.store import shelf
-from streamclust.store.models import ModelStore
-from streamclust.store.results import DATABASE, Results
+from streamclust.core.errors import DurabilityError, SourceUnavailable, StateLocked, UsageError
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = ROOT / "config.yaml"
@@ -35,6 +31,7 @@ COMMANDS = [
     ["evaluate"],
     ["pretrain"],
     ["bench"],
+    ["publish"],
     ["models"],
     ["models", "list"],
     ["models", "show"],
@@ -207,72 +204,6 @@ def test_doctor_exits_with_1_when_a_check_fails(state, tmp_path, monkeypatch, ca
     assert "source" in [c["name"] for c in answer["checks"] if c["status"] == "fail"]
     assert cli.main(["doctor", "-c", str(DEFAULT)]) == 1
     assert "-> correct source.paths" in capsys.readouterr().out
-
-
-def test_models_are_listed_and_a_damaged_one_is_named(state, capsys):
-    assert cli.main(["models", "list", "-c", str(DEFAULT)]) == 0
-    assert capsys.readouterr().out == "no model yet\n"
-    store = ModelStore(state / "models")
-    for _ in range(3):
-        store.publish({"model.json": json.dumps({"profile": "seismic/1", "clusters": ["C1", "C2"]}).encode()})
-    store.activate(2)
-    (state / "models" / "3" / "model.json").write_bytes(b"{}")
-    assert cli.main(["models", "list", "-c", str(DEFAULT), "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [(r["version"], r["state"], r["clusters"]) for r in rows] == [
-        (1, "kept", 2),
-        (2, "current", 2),
-        (3, "damaged", 0),
-    ]
-    assert cli.main(["models", "list", "-c", str(DEFAULT)]) == 0
-    assert "current  -       seismic/1  2" in capsys.readouterr().out
-
-
-def test_one_model_is_shown_and_one_that_is_not_there_fails(state, capsys):
-    ModelStore(state / "models").publish({"model.json": b'{"profile": "seismic/1", "clusters": ["C1"]}'})
-    assert cli.main(["models", "show", "1", "-c", str(DEFAULT), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"profile": "seismic/1", "clusters": ["C1"]}
-    assert cli.main(["models", "show", "1", "-c", str(DEFAULT)]) == 0
-    assert "profile" in capsys.readouterr().out
-    assert cli.main(["models", "show", "2", "-c", str(DEFAULT)]) == 1
-    assert capsys.readouterr().err == "streamclust: there is no version 2; versions: 1\n"
-
-
-def test_import_hands_over_its_arguments_and_says_what_the_daemon_starts_with(state, monkeypatch, capsys):
-    seen = []
-
-    def adopt(where, config, *, activate):
-        seen.append((where, config.state.dir, activate))
-        return shelf.Adopted(3, 2)
-
-    monkeypatch.setattr(shelf, "adopt", adopt)
-    assert cli.main(["models", "import", "m", "-c", str(DEFAULT)]) == 0
-    assert capsys.readouterr().out == "m is version 3 now; the daemon starts with version 2\n"
-    assert cli.main(["models", "import", "m", "-c", str(DEFAULT), "--activate", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"version": 3, "runs_with": 2}
-    assert seen == [(Path("m"), str(state), False), (Path("m"), str(state), True)]
-
-
-def test_importing_what_is_no_model_is_wrong_usage(state, tmp_path, capsys):
-    assert cli.main(["models", "import", str(tmp_path / "none"), "-c", str(DEFAULT)]) == 2
-    assert "MODEL_DIR: must be a directory" in capsys.readouterr().err
-
-
-def test_the_quarantine_is_listed_with_control_characters_escaped(state, capsys):
-    assert cli.main(["quarantine", "list", "-c", str(DEFAULT)]) == 1
-    assert "no such database" in capsys.readouterr().err
-    results = Results(state / DATABASE)
-    rejects = [Reject("a.mseed", n, Reason.BAD_CODE, "bad \x1b[31m code", None, b"xyz") for n in range(3)]
-    results.commit([], rejects, {"a.mseed": 3}, 1_700_000_000_000_000_000)
-    results.close()
-    assert cli.main(["quarantine", "list", "-c", str(DEFAULT), "--json", "--limit", "2"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [(r["offset"], r["reason"], r["bytes"]) for r in rows] == [(0, "bad_code", 3), (1, "bad_code", 3)]
-    assert rows[0]["at"] == "2023-11-14T22:13:20.000000000Z"
-    assert cli.main(["quarantine", "list", "-c", str(DEFAULT)]) == 0
-    out = capsys.readouterr().out
-    assert "bad \\x1b[31m code" in out
-    assert "\x1b" not in out
 
 
 def test_a_reader_that_closes_the_pipe_makes_no_traceback():

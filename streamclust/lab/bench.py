@@ -16,13 +16,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from streamclust.console import strict
 from streamclust.core.clock import Clock, SystemClock
 from streamclust.core.errors import StreamclustError, UsageError
 from streamclust.lab import bench_table
 from streamclust.lab.bench_rows import DEFAULT, DEFAULT_K_AUTO, Run, rows_for, run_row
 from streamclust.lab.bench_sets import LabelledSet, names, read
 from streamclust.lab.data import Report
-from streamclust.lab.output import strict
 from streamclust.store.durable import write_file
 from streamclust.train.methods import NAMES
 

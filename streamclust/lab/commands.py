@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from streamclust.console import Entry
 
 if TYPE_CHECKING:
     from streamclust.core.specs import ProfileSpec
     from streamclust.lab.data import Reading
-
-Command = Callable[[argparse.Namespace], int]
-
-
-class Entry(NamedTuple):
-    """One command: its name, the line and example of its help, what adds its arguments, and what runs it."""
-
-    name: str
-    line: str
-    example: str
-    note: str
-    arguments: Callable[[argparse.ArgumentParser], None]
-    run: Command
 
 
 def entries() -> tuple[Entry, ...]:
@@ -183,8 +171,8 @@ def _profile(name: str) -> ProfileSpec | None:
 
 
 def _fit(args: argparse.Namespace) -> int:
+    from streamclust.console import say, say_json
     from streamclust.lab import fitting
-    from streamclust.lab.output import say, say_json
 
     asked = fitting.Asked(
         data=tuple(args.data), profile=_profile(args.profile), reading=_reading(args), clusters=args.clusters,
@@ -199,10 +187,10 @@ def _fit(args: argparse.Namespace) -> int:
 
 
 def _assign(args: argparse.Namespace) -> int:
+    from streamclust.console import say, say_json
     from streamclust.core.clock import SystemClock
     from streamclust.lab import models, tables
     from streamclust.lab.data import open_data
-    from streamclust.lab.output import say, say_json
     from streamclust.lab.progress import bars
     from streamclust.model.score import Scorer
     from streamclust.stream.events import scored
@@ -221,10 +209,10 @@ def _assign(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from streamclust.console import say, say_json
     from streamclust.lab import models
     from streamclust.lab.data import load
     from streamclust.lab.fitting import scores_of
-    from streamclust.lab.output import say, say_json
     from streamclust.lab.progress import bars
 
     bundle = models.read(args.model)
@@ -244,8 +232,8 @@ def _shown(value: Any) -> str:
 
 
 def _pretrain(args: argparse.Namespace) -> int:
+    from streamclust.console import say, say_json
     from streamclust.core.errors import UsageError
-    from streamclust.lab.output import say, say_json
     from streamclust.lab.progress import bars
     from streamclust.train.pretrain import pretrain
 
@@ -272,8 +260,8 @@ def _pretrain(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
+    from streamclust.console import say, say_json
     from streamclust.lab import bench
-    from streamclust.lab.output import say, say_json
     from streamclust.lab.progress import bars
 
     asked = bench.Asked(args.seeds, args.sets, args.methods, args.quick, args.jobs, args.out)

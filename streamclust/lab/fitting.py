@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from streamclust.console import columns
 from streamclust.core.errors import UsageError
 from streamclust.core.specs import ProfileSpec
 from streamclust.lab import evaluate, models
 from streamclust.lab.data import Dataset, Reading, load
-from streamclust.lab.output import columns
 from streamclust.lab.progress import bars
 from streamclust.model.bundle import Bundle
 from streamclust.store.durable import write_file

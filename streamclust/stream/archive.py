@@ -58,7 +58,7 @@ class ArchiveSource:
         self._pace = Pace(spec.speed, clock)
         self._merge = Merge()
         self._batch = Batch()
-        paths = _expanded(spec.paths)
+        paths = expanded(spec.paths)
         self._scans: dict[str, Sections] = {}
         self._stems = Counter(Path(path).stem for path in paths)
         self._merge.add(self._pending(path) for path in paths)
@@ -149,7 +149,7 @@ def _known(name: str) -> str:
     return fmt
 
 
-def _expanded(patterns: tuple[str, ...] | list[str]) -> list[str]:
+def expanded(patterns: tuple[str, ...] | list[str]) -> list[str]:
     """Absolute paths of all files that the patterns name, each once, in the order of their names."""
     found: set[str] = set()
     problems = []

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from lab_sets import file, tones
 
+from streamclust.console import strict
 from streamclust.core.errors import UsageError
 from streamclust.lab import fitting
 from streamclust.lab.data import load
-from streamclust.lab.output import strict
 from streamclust.train.fit import FitOptions, fit
 
 

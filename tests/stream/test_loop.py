@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from memory_ports import MemorySink, MemorySource
@@ -176,6 +178,25 @@ def test_a_failed_flush_does_not_move_the_position_and_loses_nothing(tmp_path, r
     assert failures >= 10
     assert comparable(bad.durable) == comparable(good.durable) == comparable(reference)
     assert len(good.durable) == len(bad.durable) == len(reference), "a retry wrote an event twice"
+
+
+def test_what_a_failed_turn_read_and_gave_out_is_told_by_the_next(tmp_path, reference):
+    sink = MemorySink()
+    loop = make(tmp_path, MemorySource(recordings()), [sink])
+    reports, failures = [], 0
+    while not loop.ended:
+        sink.fail_flushes = int(failures < 30 and not sink.fail_flushes)
+        try:
+            reports.append(loop.turn())
+        except SinkUnavailable:
+            failures += 1
+    reports.append(loop.drain())
+
+    assert failures >= 10
+    assert sum(report.records for report in reports) == len(recordings())
+    assert sum(report.events for report in reports) == len(reference)
+    assert sum(len(report.latencies) for report in reports) == len(reference)
+    assert sum((report.clusters for report in reports), Counter()).total() == len(reference)
 
 
 def test_a_failed_write_is_tried_again_only_where_it_failed(tmp_path, reference):

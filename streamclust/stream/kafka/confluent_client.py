@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -113,7 +114,7 @@ class ConfluentAdmin:
 
     def topics(self, names: Collection[str]) -> dict[str, TopicInfo]:
         """Return those that exist, with their settings."""
-        from confluent_kafka import KafkaException
+        from confluent_kafka import KafkaException, TopicCollection
         from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]  # — public, and not declared so
 
         library = self._open()
@@ -123,6 +124,10 @@ class ConfluentAdmin:
             asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in found if names]
             answers = library.describe_configs(asked, request_timeout=self._timeout) if asked else {}
             configs = {resource.name: answer.result(2 * self._timeout) for resource, answer in answers.items()}
+            described = (
+                library.describe_topics(TopicCollection(list(found)), request_timeout=self._timeout) if asked else {}
+            )
+            ids = {name: _id(answer.result(2 * self._timeout).topic_id) for name, answer in described.items()}
         except KafkaException as error:
             raise translated(error_of(error), "looking at topics", SinkUnavailable) from error
         return {
@@ -130,6 +135,7 @@ class ConfluentAdmin:
                 partitions=len(topic.partitions),
                 replication=min((len(partition.replicas) for partition in topic.partitions.values()), default=0),
                 configs={key: entry.value for key, entry in configs.get(name, {}).items() if entry.value is not None},
+                id=ids.get(name, ""),
             )
             for name, topic in found.items()
         }
@@ -293,3 +299,10 @@ def _connected(
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def _id(library_id: Any) -> str:
+    """Return a topic's id in the usual notation of a UUID, as the other client gives it."""
+    halves = library_id.get_most_significant_bits(), library_id.get_least_significant_bits()
+    most, least = (half % (1 << 64) for half in halves)  # they are signed
+    return str(uuid.UUID(int=most << 64 | least))

@@ -303,7 +303,10 @@ class ConfluentConsumer:
         causes = self._causes
         if causes.fatal is not None:
             if causes.fatal.name() == "_FATAL" and self._options.member:  # the one thing that is fatal to a consumer
-                raise Fenced(f"member {self._options.member} of group {self._options.group}: {causes.fatal.str()}")
+                raise Fenced(
+                    f"another process is the member of the group that source.member names "
+                    f"(member {self._options.member} of group {self._options.group}: {causes.fatal.str()})"
+                )
             raise translated(causes.fatal, "reading", SourceUnavailable)
         if self._error is not None:
             error, self._error = self._error, None

@@ -114,6 +114,8 @@ def translated(
     """Return our error for one of the library's; `otherwise` for all that may work later."""
     name = error.name()
     text = f"{doing}: {name}: {error.str()}{causes.text() if causes else ''}"
+    if name == "FENCED_INSTANCE_ID":
+        text = f"another process is the member of the group that source.member names ({text})"
     kinds: tuple[tuple[frozenset[str], type[StreamclustError]], ...] = (
         (FENCED, Fenced),
         (MOVED_ON, Rebalanced),

@@ -5,6 +5,9 @@ streams make some of their windows a second time. Each transaction therefore wri
 record a partition into a compacted topic: the position, and the ids of the windows already given out
 that the messages from there on would give again. Whoever takes over a partition reads its record first.
 
+A record also names its topic by the id that Kafka gave it: a topic that was deleted and made anew is another one,
+and nothing of it was read.
+
 A transaction of the last owner may still be open then. So the new owner sends a message of its own into
 the single partition of the topic and reads committed messages up to it: what lies before is decided.
 """
@@ -50,6 +53,7 @@ class Ledger:
         self._patience = patience
         self._given: dict[str, Given] = {}
         self._positions: dict[str, int] = {}
+        self._ids: dict[str, str] = {}
 
     def positions(self, parts: Collection[Part]) -> dict[Part, int | None]:
         """Read what the last owners left for these partitions, and keep it; return their positions.
@@ -59,17 +63,20 @@ class Ledger:
         SourceUnavailable
             The topic cannot be read now, or a transaction in it stays open.
         """
-        labels = {part.label for part in parts}
+        ids = self._topic_ids({part.topic for part in parts})
+        labels = {part.label: ids.get(part.topic, "") for part in parts}
+        self._ids |= labels
         for label in labels:
             self._given.pop(label, None)
             self._positions.pop(label, None)
         for message in self._read():
             about = self._label(message.key)
             if about is not None and about in labels and message.value is not None:
-                position, given = _unpacked(message.value)
-                self._given[about] = given
-                if position is not None:
-                    self._positions[about] = position
+                topic_id, position, given = _unpacked(message.value)
+                if topic_id == labels[about]:
+                    self._given[about] = given
+                    if position is not None:
+                        self._positions[about] = position
         return {part: self._positions.get(part.label) for part in parts}
 
     def new(self, events: Iterable[Event]) -> list[Event]:
@@ -95,7 +102,12 @@ class Ledger:
             if position != self._positions.get(label) or ids.keys() != self._given.get(label, {}).keys()
         ]
         out = [
-            Outgoing(self._part.topic, msgpack.packb([FORMAT, *state[label]]), self._key(label), partition=0)
+            Outgoing(
+                self._part.topic,
+                msgpack.packb([FORMAT, self._ids.get(label, ""), *state[label]]),
+                self._key(label),
+                partition=0,
+            )
             for label in changed
         ]
         return out, state
@@ -106,6 +118,16 @@ class Ledger:
             self._given[label] = given
             if position is not None:
                 self._positions[label] = position
+
+    def _topic_ids(self, names: Collection[str]) -> dict[str, str]:
+        try:
+            admin = self._client.admin()
+            try:
+                return {name: info.id for name, info in admin.topics(names).items()}
+            finally:
+                admin.close()
+        except SinkUnavailable as error:
+            raise SourceUnavailable(str(error)) from error
 
     def _read(self) -> list[Message]:
         """Return all committed messages before a mark that is written now."""
@@ -148,8 +170,9 @@ class Ledger:
         return label if group == self._group else None
 
 
-def _unpacked(value: bytes) -> tuple[int | None, Given]:
-    version, position, given = msgpack.unpackb(value)
+def _unpacked(value: bytes) -> tuple[str, int | None, Given]:
+    version, *fields = msgpack.unpackb(value)
     if version != FORMAT:
         raise SourceUnavailable(f"the ledger has format {version}, this one knows {FORMAT}: upgrade all workers")
-    return position, given
+    topic_id, position, given = fields
+    return topic_id, position, given

@@ -211,6 +211,8 @@ class TopicInfo:
     partitions: int
     replication: int
     configs: Mapping[str, str] = field(default_factory=dict)
+    id: str = ""
+    """Another topic of the same name has another one; empty where no names were asked for."""
 
 
 class Admin(Protocol):

@@ -93,4 +93,5 @@ def _exists(topic: Mapping[str, Any]) -> bool:
 def _info(topic: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> TopicInfo:
     partitions = topic["partitions"]
     replication = len(partitions[0]["replica_nodes"]) if partitions else 0
-    return TopicInfo(len(partitions), replication, {name: str(one["value"]) for name, one in configs.items()})
+    values = {name: str(one["value"]) for name, one in configs.items()}
+    return TopicInfo(len(partitions), replication, values, str(topic["topic_id"]))

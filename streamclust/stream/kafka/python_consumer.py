@@ -100,7 +100,10 @@ class PythonConsumer:
         coordinator = self._kafka._coordinator  # noqa: SLF001 — nothing public says it, only a commit would
         beating = coordinator._heartbeat_enabled  # noqa: SLF001 — likewise
         if self._options.member and coordinator.state is MemberState.STABLE and not beating:
-            raise Fenced(f"another process is member {self._options.member} of group {self._options.group}")
+            raise Fenced(
+                "another process is the member of the group that source.member names "
+                f"(member {self._options.member} of group {self._options.group})"
+            )
 
     def _check_brokers(self) -> None:
         """Raise when there is something to wait for and no broker was connected for `request_timeout`."""

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from streamclust.lab.output import columns, say, say_json
+from streamclust.console import columns, say, say_json
 
 
 def test_json_is_strict_and_knows_the_numbers_of_numpy(capsys):

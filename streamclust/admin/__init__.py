@@ -1,0 +1,1 @@
+"""The commands of people who run daemons: models, clusters, the quarantine, publishing."""
