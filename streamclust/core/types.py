@@ -37,7 +37,7 @@ class Flag(IntFlag):
 
     def names(self) -> list[str]:
         """Lower-case names of the set bits, in the order of the bits."""
-        return [f.name.lower() for f in Flag if f and f in self and f.name]
+        return [f.name.lower() for f in Flag if f and f in self and f.name] if self else []
 
 
 NO_CLUSTER = Flag.INVALID | Flag.DEAD | Flag.CONSTANT
