@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from streamclust.core.errors import DurabilityError, SinkUnavailable, StateError, StateVersion, StreamclustError
 from streamclust.core.types import Event, Positions, Reject
+from streamclust.store.database import open_to_read, open_to_write, transaction, translated, user_version
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 DATABASE: Final = "streamclust.sqlite"
 ROW_COST: Final = 256
 """Bytes that a quarantined record counts beside its payload, so that empty ones are bounded too."""
@@ -37,15 +36,18 @@ _TABLES: Final = (
     "INSERT OR IGNORE INTO totals SELECT 'quarantine', COUNT(*) FROM quarantine",
     f"INSERT OR IGNORE INTO totals SELECT 'quarantine_bytes', COALESCE(SUM(LENGTH(payload) + {ROW_COST}), 0) FROM quarantine",  # noqa: S608 — a constant
     "INSERT OR IGNORE INTO totals VALUES ('quarantine_dropped', 0)",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
-_PRAGMAS: Final = (
-    "PRAGMA busy_timeout = 5000",
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA journal_size_limit = 67108864",
-    "PRAGMA cache_size = -16000",
+    """CREATE TABLE IF NOT EXISTS relabels (
+        window_id TEXT NOT NULL, model INTEGER NOT NULL, cluster TEXT NOT NULL, memberships TEXT NOT NULL,
+        novelty REAL, is_novel INTEGER NOT NULL, at_ns INTEGER NOT NULL, UNIQUE (window_id, model))""",
+    """CREATE VIEW IF NOT EXISTS labelled AS
+        SELECT a.window_id, a.stream, a.start_ns, a.end_ns, a.sampling_rate, a.profile,
+            COALESCE(r.model, a.model) AS model, COALESCE(r.cluster, a.cluster) AS cluster, a.name,
+            COALESCE(r.memberships, a.memberships) AS memberships,
+            CASE WHEN r.model IS NULL THEN a.novelty ELSE r.novelty END AS novelty,
+            CASE WHEN r.model IS NULL THEN a.is_novel ELSE r.is_novel END AS is_novel,
+            a.peak, a.rms, a.gap_fraction, a.flags, a.processed_at_ns
+        FROM assignments a LEFT JOIN relabels r ON r.rowid =
+            (SELECT rowid FROM relabels WHERE window_id = a.window_id ORDER BY at_ns DESC, rowid DESC LIMIT 1)""",
 )
 _COLUMNS: Final = (
     "window_id, stream, start_ns, end_ns, sampling_rate, profile, model, cluster, name, memberships, novelty, "
@@ -54,21 +56,13 @@ _COLUMNS: Final = (
 _INSERT: Final = (
     f"INSERT INTO assignments ({_COLUMNS}) VALUES ({', '.join('?' * 17)}) ON CONFLICT (window_id) DO NOTHING"  # noqa: S608 — constants only
 )
+_RELABEL: Final = """INSERT INTO relabels (window_id, model, cluster, memberships, novelty, is_novel, at_ns)
+    SELECT ?, ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM assignments WHERE window_id = ?)
+    ON CONFLICT (window_id, model) DO NOTHING"""
 _REJECT: Final = (
     'INSERT INTO quarantine ("partition", "offset", stream, reason, detail, payload, at_ns) VALUES (?, ?, ?, ?, ?, ?, ?) '
     'ON CONFLICT ("partition", "offset", reason) DO NOTHING'
 )
-_WAIT: Final = frozenset(
-    {
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CANTOPEN,
-    }
-)
-_FSYNC: Final = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 
 class ClusterSummary(NamedTuple):
@@ -81,6 +75,17 @@ class ClusterSummary(NamedTuple):
     first_ns: int
     """Start of the oldest window, ns since 1970 UTC."""
     last_ns: int
+
+
+class Relabel(NamedTuple):
+    """What a later model says of a window."""
+
+    window_id: str
+    model: int
+    cluster: str
+    memberships: Mapping[str, float]
+    novelty: float | None
+    is_novel: bool
 
 
 class Quarantined(NamedTuple):
@@ -108,6 +113,7 @@ class ResultsReader:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._con = connection
+        self._may_be_relabelled = user_version(connection) > 1
 
     def positions(self) -> dict[str, int]:
         """Return partition -> offset from which reading starts again."""
@@ -118,22 +124,21 @@ class ResultsReader:
         return dict(self._rows("SELECT name, value FROM totals"))
 
     def clusters(self) -> list[ClusterSummary]:
-        """Each cluster that has windows, the largest first."""
-        sql = """SELECT cluster, (SELECT name FROM assignments b WHERE b.cluster = a.cluster ORDER BY start_ns DESC LIMIT 1),
+        """Each cluster that has windows, the largest first, by their newest labels."""
+        sql = f"""SELECT cluster, (SELECT name FROM assignments b WHERE b.cluster = a.cluster ORDER BY start_ns DESC LIMIT 1),
                  COUNT(*), MIN(start_ns), MAX(start_ns)
-                 FROM assignments a WHERE cluster IS NOT NULL GROUP BY cluster ORDER BY 3 DESC, 1"""
+                 FROM {self._newest()} a WHERE cluster IS NOT NULL GROUP BY cluster ORDER BY 3 DESC, 1"""  # noqa: S608 — constants only
         return [ClusterSummary(*row) for row in self._rows(sql)]
 
     def events(self, since_ns: int, until_ns: int, limit: int) -> list[Event]:
-        """Return events that start in [since_ns, until_ns), oldest first, at most `limit`."""
-        sql = (
-            f"SELECT {_COLUMNS} FROM assignments WHERE start_ns >= ? AND start_ns < ? ORDER BY start_ns, rowid LIMIT ?"  # noqa: S608 — constants only
-        )
+        """Return events that start in [since_ns, until_ns), oldest first, at most `limit`, with their newest labels."""
+        sql = f"""SELECT {_COLUMNS} FROM {self._newest()} WHERE start_ns >= ? AND start_ns < ?
+                  ORDER BY start_ns, window_id LIMIT ?"""  # noqa: S608 — constants only
         return [_event(row) for row in self._rows(sql, since_ns, until_ns, limit)]
 
     def recent(self, limit: int) -> list[Event]:
         """Return the `limit` events that start last, newest first."""
-        sql = f"SELECT {_COLUMNS} FROM assignments ORDER BY start_ns DESC, rowid DESC LIMIT ?"  # noqa: S608 — constants only
+        sql = f"SELECT {_COLUMNS} FROM {self._newest()} ORDER BY start_ns DESC, window_id LIMIT ?"  # noqa: S608 — constants only
         return [_event(row) for row in self._rows(sql, limit)]
 
     def quarantine(self, limit: int = 100) -> list[Quarantined]:
@@ -141,12 +146,24 @@ class ResultsReader:
         sql = 'SELECT id, "partition", "offset", stream, reason, detail, payload, at_ns FROM quarantine ORDER BY id LIMIT ?'
         return [Quarantined(*row) for row in self._rows(sql, limit)]
 
+    def labels(self, window_id: str) -> list[tuple[int | None, str | None]]:
+        """Return model and cluster that a window was given, the first ones first; nothing for an unknown one."""
+        first = self._rows("SELECT model, cluster FROM assignments WHERE window_id = ?", window_id)
+        sql = "SELECT model, cluster FROM relabels WHERE window_id = ? ORDER BY at_ns, rowid"
+        return first + (self._rows(sql, window_id) if first and self._may_be_relabelled else [])
+
     def close(self) -> None:
         """Release the connection. May be called twice."""
         self._con.close()
 
-    def _rows(self, sql: str, *values: int) -> list[Any]:
-        with _translated(self.path):
+    def _newest(self) -> str:
+        """Return where events have their newest labels; the view costs time, so only where there are any."""
+        if self._may_be_relabelled and self._rows("SELECT 1 FROM relabels LIMIT 1"):
+            return "labelled"
+        return "assignments"
+
+    def _rows(self, sql: str, *values: int | str) -> list[Any]:
+        with translated(self.path):
             return self._con.execute(sql, values).fetchall()
 
 
@@ -169,7 +186,8 @@ class Results(ResultsReader):
     """
 
     def __init__(self, path: Path, quarantine_bytes: int = 64 * 1024 * 1024) -> None:
-        super().__init__(path, _open(path))
+        super().__init__(path, open_to_write(path, SCHEMA_VERSION, _TABLES))
+        self._con.execute("PRAGMA cache_size = -16000")
         self._quarantine_bytes = quarantine_bytes
         self._known = self.positions()
 
@@ -191,7 +209,8 @@ class Results(ResultsReader):
         moved = {part: at for part, at in positions.items() if self._known.get(part) != at}
         if not (events or rejects or moved):
             return 0
-        with self._transaction() as con:
+        con = self._con
+        with transaction(con, self.path):
             new = con.executemany(_INSERT, map(_row, events)).rowcount if events else 0
             if new:
                 _add(con, "assignments", new)
@@ -211,17 +230,29 @@ class Results(ResultsReader):
         """
         self.commit((), (), positions, 0)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing: rolled back unless the block and the commit succeed."""
-        with _translated(self.path):
-            try:
-                self._con.execute("BEGIN IMMEDIATE")
-                yield self._con
-                self._con.execute("COMMIT")
-            finally:
-                if self._con.in_transaction:
-                    self._con.execute("ROLLBACK")
+    def relabel(self, labels: Iterable[Relabel], now_ns: int) -> int:
+        """Add what a later model says of stored windows; what was said before stays. Return how many were new.
+
+        Raises
+        ------
+        SinkUnavailable, DurabilityError
+            As `commit`.
+        """
+        rows = [
+            (
+                r.window_id,
+                r.model,
+                r.cluster,
+                _memberships(r.memberships),
+                _real(r.novelty),
+                int(r.is_novel),
+                now_ns,
+                r.window_id,
+            )
+            for r in labels
+        ]
+        with transaction(self._con, self.path):
+            return self._con.executemany(_RELABEL, rows).rowcount if rows else 0
 
     def _put_rejects(self, con: sqlite3.Connection, rejects: Iterable[Reject], now_ns: int) -> None:
         """Add to the ring, then drop the oldest until it fits its bound."""
@@ -256,14 +287,7 @@ def open_readonly(path: Path) -> ResultsReader:
     StateVersion
         A newer version wrote it.
     """
-    if not path.is_file():
-        raise StateError(f"{path}: no such database; is this the state directory of a daemon that has run?")
-    with _state_errors(path):
-        con = _connect(f"{path.resolve().as_uri()}?mode=ro")
-        with _closed_on_error(con):
-            con.execute("PRAGMA busy_timeout = 5000")
-            _check_version(con, path)
-    return ResultsReader(path, con)
+    return ResultsReader(path, open_to_read(path, SCHEMA_VERSION))
 
 
 def upgrade(path: Path) -> None:
@@ -274,86 +298,7 @@ def upgrade(path: Path) -> None:
     StateError, StateVersion
         As `Results`.
     """
-    _open(path).close()
-
-
-def _connect(target: str) -> sqlite3.Connection:
-    # Made by the main thread, used by the loop's: one at a time, so SQLite's own check is not needed.
-    return sqlite3.connect(target, uri=True, isolation_level=None, check_same_thread=False)
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    """Return a checked, current database to write to."""
-    with _state_errors(path):
-        con = _connect(path.resolve().as_uri())
-        with _closed_on_error(con):
-            _check_version(con, path)
-            (verdict,) = con.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise StateError(_corrupt(path, " ".join(verdict.split())))
-            for pragma in _PRAGMAS:
-                con.execute(pragma)
-            if _user_version(con) < SCHEMA_VERSION:
-                con.execute("BEGIN IMMEDIATE")
-                for statement in _TABLES:
-                    con.execute(statement)
-                con.execute("COMMIT")
-    return con
-
-
-def _user_version(con: sqlite3.Connection) -> int:
-    return int(con.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _check_version(con: sqlite3.Connection, path: Path) -> None:
-    version = _user_version(con)
-    if version > SCHEMA_VERSION:
-        raise StateVersion(
-            f"{path}: written by a newer streamclust (schema {version}, this one knows up to {SCHEMA_VERSION}); "
-            "install that version again, or choose another state.dir"
-        )
-
-
-@contextmanager
-def _closed_on_error(con: sqlite3.Connection) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, StreamclustError):
-        con.close()
-        raise
-
-
-@contextmanager
-def _state_errors(path: Path) -> Iterator[None]:
-    """StateError with advice in place of any error of SQLite."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StateError(_corrupt(path, str(error))) from error
-        raise StateError(f"{path}: cannot be opened: {error}; look at free space and permissions") from error
-
-
-def _corrupt(path: Path, verdict: str) -> str:
-    return (
-        f"{path} is damaged ({verdict}); nothing was changed. Restore it from a backup, or move {path.name}, "
-        f"{path.name}-wal and {path.name}-shm away: a new one is made and the source is read from its beginning"
-    )
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Our error in place of SQLite's: wait, or exit."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0)
-        if code & 0xFF in _WAIT and code not in _FSYNC:
-            raise SinkUnavailable(f"{path}: {error}; free space or make it writable, it goes on by itself") from error
-        if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code in _FSYNC:
-            raise DurabilityError(f"{path}: {error}; look at the disk, then start again") from error
-        raise
+    open_to_write(path, SCHEMA_VERSION, _TABLES).close()
 
 
 def _add(con: sqlite3.Connection, name: str, value: int) -> None:

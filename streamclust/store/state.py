@@ -17,7 +17,7 @@ from streamclust.core.errors import DurabilityError, SinkUnavailable, StateError
 from streamclust.store import results
 from streamclust.store.durable import REAL_DISK, Disk, fsync, make_dir, sweep_tmp, sync_dir, tmp_path, write_file
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _VERSION: Final = "VERSION"
 _LOCK: Final = "LOCK"
 
@@ -209,11 +209,13 @@ def _copy_database(source: Path, target: Path, disk: Disk) -> None:
         raise StateError(f"{source}: cannot be copied to {target} before its migration: {error}") from error
 
 
-def _quarantine_table(path: Path) -> None:
-    """0 -> 1: the database gets the quarantine and the totals."""
+def _upgraded_database(path: Path) -> None:
+    """0 -> 1: the database gets the quarantine and the totals. 1 -> 2: the labels of later models."""
     if (path / results.DATABASE).exists():
         results.upgrade(path / results.DATABASE)
 
 
-MIGRATIONS: Final[Mapping[int, Callable[[Path], None]]] = MappingProxyType({0: _quarantine_table})
+MIGRATIONS: Final[Mapping[int, Callable[[Path], None]]] = MappingProxyType(
+    {0: _upgraded_database, 1: _upgraded_database}
+)
 """Format -> the step to the next one; each may be repeated after a crash."""

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamclust.core.errors import DurabilityError, Reason, SinkUnavailable, StateError, StateVersion
-from streamclust.store.results import ROW_COST, Results, open_readonly
+from streamclust.store.results import ROW_COST, SCHEMA_VERSION, Relabel, Results, open_readonly
 
 ALL = (-(2**63), 2**63 - 1, 1000)
 
@@ -245,7 +245,7 @@ def test_reading_a_database_that_is_not_there_is_told_and_makes_none(tmp_path):
 def test_a_newer_schema_is_refused_and_untouched(tmp_path, opens):
     path = tmp_path / "r.sqlite"
     with closing(sqlite3.connect(path)) as con:
-        con.execute("PRAGMA user_version = 2")
+        con.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     before = path.read_bytes()
 
     with pytest.raises(StateVersion, match="newer"):
@@ -270,3 +270,38 @@ def test_a_damaged_database_is_refused_untouched_and_the_message_says_what_to_do
         Results(path)
 
     assert path.read_bytes() == data
+
+
+def relabel(window_id, model, cluster):
+    return Relabel(window_id, model, cluster, {cluster: 1.0}, 0.5, is_novel=False)
+
+
+def test_a_later_model_says_more_of_a_window_and_what_was_said_before_stays(tmp_path):
+    with closing(Results(tmp_path / "r.sqlite")) as results:
+        some = events(0, 3)
+        results.commit(some, [], {}, 0)
+        first = results.labels(some[1].window_id)
+
+        assert results.relabel([relabel(some[1].window_id, 8, "C9"), relabel("unknown", 8, "C9")], 100) == 1
+        assert results.relabel([relabel(some[1].window_id, 8, "C1")], 200) == 0, "the same model says it once"
+        assert results.relabel([relabel(some[1].window_id, 9, "C7")], 300) == 1
+
+        assert results.labels(some[1].window_id) == [*first, (8, "C9"), (9, "C7")]
+        newest = {e.window_id: e for e in results.events(0, 1 << 62, 10)}
+        assert (newest[some[1].window_id].model, newest[some[1].window_id].cluster) == (9, "C7")
+        assert newest[some[0].window_id].cluster == some[0].cluster
+        assert newest[some[1].window_id].peak == some[1].peak
+        assert {c.cluster: c.windows for c in results.clusters()}["C7"] == 1
+        assert results.recent(10) == sorted(newest.values(), key=lambda e: (-e.start_ns, e.window_id))
+
+
+def test_a_database_of_the_schema_before_is_read_beside_its_daemon(tmp_path):
+    path = tmp_path / "r.sqlite"
+    with closing(Results(path)) as results:
+        results.commit(events(0, 2), [], {}, 0)
+    with closing(sqlite3.connect(path)) as con:
+        con.executescript("DROP VIEW labelled; DROP TABLE relabels; PRAGMA user_version = 1")
+
+    with closing(open_readonly(path)) as reader:
+        assert len(reader.recent(5)) == 2
+        assert len(reader.labels(events(0, 1)[0].window_id)) == 1
