@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,7 @@ from streamclust.core.kafka_specs import KafkaSource as KafkaSourceSpec
 from streamclust.core.kafka_specs import KafkaSpec
 from streamclust.core.specs import Config
 from streamclust.signal.groups import Grouping
+from streamclust.store.identities import Identities
 from streamclust.store.models import ModelStore
 from streamclust.store.results import Results
 from streamclust.store.state import StateDir
@@ -26,7 +28,7 @@ from streamclust.stream.kafka.ports import Client
 from streamclust.stream.kafka.sink import Exactly, KafkaSink
 from streamclust.stream.kafka.source import KafkaSource
 from streamclust.stream.live import Live
-from streamclust.stream.loop import Loop
+from streamclust.stream.loop import Announce, Loop
 from streamclust.stream.models import DirectoryModels
 from streamclust.stream.ports import Models, Sink, Source
 from streamclust.stream.sds import SdsArchive
@@ -35,6 +37,7 @@ from streamclust.stream.sinks.parquet import ParquetSink
 from streamclust.stream.sinks.sqlite import SqliteSink
 from streamclust.stream.sinks.stdout import StdoutSink
 from streamclust.train.first import first_fit
+from streamclust.train.identity import Swap, switched
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Parts:
     results: Results
     models: ModelStore
     clock: Clock
+    identities: Identities
     kafka: KafkaLink | None = None
     """The connection to Kafka, where one is configured."""
 
@@ -113,11 +117,22 @@ def loop(config: Config, parts: Parts) -> Loop:
     """
     parts = replace(parts, kafka=_kafka(config, parts))
     channels = Grouping(config.windows).channels
-    live = Live(_models(config, parts, channels), first_fit, config.profile, config.model, channels)
+    live = Live(
+        _models(config, parts, channels), first_fit, config.profile, config.model, channels, parts.identities.names
+    )
     source = SOURCES[config.source.type](config.source, parts)
     sinks = _sinks(config, parts, source)
-    announce = [sink.announce for sink in sinks if isinstance(sink, KafkaSink)]
+    announce: list[Announce] = [partial(_known, parts)]
+    announce += [sink.announce for sink in sinks if isinstance(sink, KafkaSink)]
     return Loop(config, source, sinks, live, parts.clock, announce)
+
+
+def _known(parts: Parts, version: int, table: Sequence[Mapping[str, Any]]) -> None:
+    """Let the clusters of a model that came into use be identities, where they are none yet."""
+    known = parts.identities.identities()
+    new = [str(row["cluster"]) for row in table if row["cluster"] not in known]
+    if new:
+        parts.identities.record(switched((), new, Swap(parts.clock.now_ns(), None, version)))
 
 
 def _sinks(config: Config, parts: Parts, source: Source) -> list[Sink]:

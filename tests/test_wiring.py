@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from contextlib import closing
 
 import pytest
 from memory_ports import MemorySource
@@ -11,6 +12,7 @@ from streamclust import wiring
 from streamclust.core import specs
 from streamclust.core.clock import ManualClock
 from streamclust.core.specs import Config
+from streamclust.store.identities import IDENTITIES, Identities
 from streamclust.store.models import ModelStore
 from streamclust.store.results import Results
 from streamclust.store.state import StateDir
@@ -36,10 +38,12 @@ def test_the_database_comes_last_so_that_positions_never_run_ahead_of_the_other_
     }
     with StateDir.open(tmp_path / "state") as state:
         results = Results(state.database)
-        parts = wiring.Parts(state, results, ModelStore(state.models), ManualClock())
+        identities = Identities(state.path / IDENTITIES)
+        parts = wiring.Parts(state, results, ModelStore(state.models), ManualClock(), identities)
         sinks = wiring._sinks(Config.model_validate(settings), parts, MemorySource([]))
         alone = wiring._sinks(Config.model_validate(settings | {"sinks": [{"type": "jsonl"}]}), parts, MemorySource([]))
         results.close()
+        identities.close()
 
     assert [isinstance(sink, SqliteSink) for sink in sinks] == [False, True]
     assert isinstance(alone[-1], SqliteSink), "rejects and positions are kept without a sqlite sink too"
@@ -57,3 +61,21 @@ def test_the_database_comes_last_so_that_positions_never_run_ahead_of_the_other_
 def test_windows_that_could_never_work_are_refused(windows, named):
     with pytest.raises(ValueError, match=named):
         specs.WindowsSpec.model_validate(windows)
+
+
+def test_the_clusters_of_a_model_become_identities_once(tmp_path):
+    with StateDir.open(tmp_path / "state") as state, closing(Identities(state.path / IDENTITIES)) as identities:
+        results = Results(state.database)
+        parts = wiring.Parts(state, results, ModelStore(state.models), ManualClock(), identities)
+        wiring._known(parts, 1, [{"cluster": "C1"}, {"cluster": "C2"}])
+        identities.name("C2", "rockfall", "ann", 5)
+        wiring._known(parts, 2, [{"cluster": "C2"}, {"cluster": "C3"}])
+        results.close()
+
+        assert list(identities.identities()) == ["C1", "C2", "C3"]
+        assert identities.names() == {"C2": "rockfall"}
+        assert [(line.kind, line.identity, line.to_model) for line in identities.lineage()] == [
+            ("birth", "C1", 1),
+            ("birth", "C2", 1),
+            ("birth", "C3", 2),
+        ]

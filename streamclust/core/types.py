@@ -165,6 +165,8 @@ class Event(NamedTuple):
     gap_fraction: float
     flags: tuple[str, ...] = ()
     processed_at_ns: int = 0
+    late: bool = False
+    """True when it waited for the first model; as known when it was made, as `name` and `processed_at`."""
     needs: Positions = MappingProxyType({})
     """As the window's; no part of the contract."""
 
@@ -189,6 +191,7 @@ class Event(NamedTuple):
             "gap_fraction": self.gap_fraction,
             "flags": list(self.flags),
             "processed_at": iso(self.processed_at_ns),
+            **({"late": True} if self.late else {}),
         }
 
 

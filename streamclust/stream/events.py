@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from streamclust.core.specs import ProfileSpec
@@ -10,13 +12,17 @@ from streamclust.model.score import Scorer
 from streamclust.signal.batch import Batch
 
 
-def scored(batch: Batch, scorer: Scorer, model: int | None, processed_at_ns: int) -> list[Event]:
+def scored(
+    batch: Batch, scorer: Scorer, model: int | None, processed_at_ns: int, names: Mapping[str, str] | None = None
+) -> list[Event]:
     """Return the event of each window; one whose flags forbid a cluster has none, and no model.
 
     Parameters
     ----------
     model
         The model's version; None for one that is in no store.
+    names
+        What people call the clusters.
     """
     good = [row for row, flags in enumerate(batch.flags) if not flags & NO_CLUSTER]
     wave = None if batch.wave is None else batch.wave[good]
@@ -24,10 +30,13 @@ def scored(batch: Batch, scorer: Scorer, model: int | None, processed_at_ns: int
     clusters = scorer.bundle.clusters
     profile = scorer.bundle.profile
     events = [unscored(batch, row, profile, processed_at_ns) for row in range(len(batch.windows))]
+    called = names or {}
     for at, row in enumerate(good):
+        cluster = clusters[int(scores.cluster[at])]
         events[row] = events[row]._replace(
             model=model,
-            cluster=clusters[int(scores.cluster[at])],
+            cluster=cluster,
+            name=called.get(cluster),
             memberships=dict(zip(clusters, scores.memberships[at].tolist(), strict=True)),
             novelty=float(scores.novelty[at]),
             is_novel=bool(scores.is_novel[at]),

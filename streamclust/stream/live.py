@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from streamclust.core.errors import ModelError, TransientError
+from streamclust.core.errors import ModelError, StreamclustError, TransientError
 from streamclust.core.specs import ModelSpec, ProfileSpec
 from streamclust.core.types import NO_CLUSTER, NO_TRAINING, Event, Positions
 from streamclust.model.bundle import Bundle, from_bytes
@@ -30,6 +31,14 @@ _FARTHEST: Final = 2**63
 
 Fit = Callable[[Batch, ProfileSpec, ModelSpec], Bundle]
 """A first fit of windows that are fit for training; ModelError when they make no model."""
+
+
+Names = Callable[[], Mapping[str, str]]
+"""What people call the clusters now: id -> name."""
+
+
+def _nameless() -> Mapping[str, str]:
+    return {}
 
 
 class Active(NamedTuple):
@@ -60,8 +69,16 @@ class Live:
     """
 
     def __init__(
-        self, models: Models, fit: Fit, profile: ProfileSpec, spec: ModelSpec, channels: int | None = None
+        self,
+        models: Models,
+        fit: Fit,
+        profile: ProfileSpec,
+        spec: ModelSpec,
+        channels: int | None = None,
+        names: Names = _nameless,
     ) -> None:
+        self._names = names
+        self._called: Mapping[str, str] = {}
         self._models = models
         self._fit = fit
         self._profile = profile
@@ -180,7 +197,7 @@ class Live:
             return self._without(waiting, reason, processed_at_ns)
         self._fitted = self._hopeless = None
         parts = [joined(waiting[at : at + _TOGETHER]) for at in range(0, len(waiting), _TOGETHER)]
-        return [event for part in parts for event in self._scored(part, processed_at_ns)]
+        return [event._replace(late=True) for part in parts for event in self._scored(part, processed_at_ns)]
 
     def finish(self, processed_at_ns: int) -> list[Event]:
         """Fit with what there is, or give the events out without clusters: a bounded source has ended."""
@@ -251,12 +268,18 @@ class Live:
             groups.setdefault(versions[window.start_ns], []).append(row)
         if len(groups) == 1:
             (version,) = groups
-            return scored(batch, self._by(version), version, processed_at_ns)
+            return scored(batch, self._by(version), version, processed_at_ns, self._names_now())
         events: dict[int, Event] = {}
         for version, rows in groups.items():
-            some = scored(batch.select(rows), self._by(version), version, processed_at_ns)
+            some = scored(batch.select(rows), self._by(version), version, processed_at_ns, self._names_now())
             events |= zip(rows, some, strict=True)
         return [events[row] for row in range(len(batch.windows))]
+
+    def _names_now(self) -> Mapping[str, str]:
+        """Return the names of clusters; those of before while they cannot be read: no window waits for a name."""
+        with suppress(StreamclustError):
+            self._called = self._names()
+        return self._called
 
     def _version_at(self, start_ns: int) -> int:
         """Return the version for a window: the one in force, or what stands in for it."""

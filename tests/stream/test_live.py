@@ -321,3 +321,32 @@ def test_the_table_says_what_is_known_of_the_clusters_of_the_newest_model(tmp_pa
     assert [row["cluster"] for row in rows] == ["C1", "C2"]
     assert {row["model"] for row in rows} == {2}
     assert {row["profile"] for row in rows} == {"test/1"}
+
+
+def test_windows_that_waited_for_the_first_model_say_so_and_later_ones_do_not(tmp_path):
+    first = live(tmp_path)
+    waited = first.assign(batch(24), 0)
+    after = first.assign(batch(4, 24), 0)
+
+    assert len(waited) > 15
+    assert {e.late for e in waited if int(e.window_id[1:]) < SPEC.min_windows} == {True}
+    assert [e.late for e in after] == [False] * 4
+    assert waited[0].as_dict()["late"] is True
+    assert "late" not in after[0].as_dict()
+
+
+def test_events_carry_the_names_that_people_gave_and_no_window_waits_for_a_name(tmp_path):
+    names = {"C1": "rockfall"}
+    broken = False
+
+    def called():
+        if broken:
+            raise SinkUnavailable("locked")
+        return names
+
+    first = Live(DirectoryModels(ModelStore(tmp_path / "models")), first_fit, PROFILE, SPEC, names=called)
+    events = first.assign(batch(24), 0)
+    assert {e.cluster: e.name for e in events} == {"C1": "rockfall", "C2": None}
+
+    broken = True
+    assert {e.cluster: e.name for e in first.assign(batch(4, 24), 0)} == {"C1": "rockfall", "C2": None}

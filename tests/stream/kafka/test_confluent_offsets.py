@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -99,6 +100,29 @@ def test_a_commit_is_not_begun_when_the_coordinator_does_not_answer():
     with pytest.raises(SourceUnavailable):
         Offsets(library, asking, 1.0).commit({P: 9})
     assert library.calls == []
+
+
+def test_a_commit_that_is_never_answered_is_left_behind_and_no_other_overtakes_it():
+    library, answered, begun = Library({}), threading.Event(), []
+
+    def commit(offsets, **_):
+        begun.append(offsets)
+        answered.wait(30)
+        return offsets
+
+    library.commit = commit
+    library.committed = lambda positions, _timeout: positions
+    offsets = Offsets(library, asking, 0.1)
+    for _ in range(2):
+        with pytest.raises(SourceUnavailable):
+            offsets.commit({P: 9})
+    assert len(begun) == 1
+    assert not offsets.settled(0.0)
+
+    answered.set()
+    assert offsets.settled(10.0)
+    offsets.commit({P: 9})
+    assert len(begun) == 2
 
 
 def test_a_position_names_partition_and_offset():

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from broker_faults import delete_topic
 
 from streamclust.core.clock import SystemClock
 from streamclust.core.errors import SourceUnavailable
@@ -99,6 +100,22 @@ def test_nothing_new_writes_nothing(ledgers):
 
     assert owner.entries([], {}) == ([], owner.entries([], {})[1])
     assert owner.entries([], {P.label: 1})[0] == []
+
+
+def test_a_topic_that_was_made_anew_is_another_one_of_which_nothing_was_read(ledgers, kafka):
+    part = Part(kafka.new_topic(1), 0)
+    first = ledgers()
+    first.positions([part])
+    given = event("a")._replace(needs={part.label: 3})
+    ledgers.commit(first, [given], {part.label: 2})
+    assert ledgers().positions([part]) == {part: 2}
+
+    delete_topic(kafka.bootstrap, part.topic)
+    kafka.new_topic(1, name=part.topic)
+
+    later = ledgers()
+    assert later.positions([part]) == {part: None}
+    assert later.new([given]) == [given]
 
 
 def test_groups_that_share_a_topic_know_nothing_of_each_other(ledgers):

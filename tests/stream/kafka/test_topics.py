@@ -25,6 +25,19 @@ def admin(kafka):
     admin.close()
 
 
+def test_all_clients_know_a_topic_by_the_same_id(kafka, unique):
+    names = [kafka.new_topic(1), kafka.new_topic(1)]
+    found = set()
+    for make in CLIENTS.values():
+        admin = make(_spec(kafka.bootstrap, unique)).admin()
+        found.add(tuple(admin.topics(names)[name].id for name in names))
+        admin.close()
+
+    (ids,) = found
+    assert len(set(ids)) == 2
+    assert all(ids)
+
+
 def test_missing_topics_are_made_with_the_settings_that_their_data_need(kafka, admin, unique):
     spec = _spec(kafka.bootstrap, unique, partitions=3)
 

@@ -14,7 +14,8 @@ FIELDS = event(1).as_dict()
 def test_the_schema_names_the_fields_of_an_event_and_requires_them_all():
     schema = validator().schema
 
-    assert list(schema["properties"]) == list(FIELDS) == schema["required"]
+    assert list(schema["properties"]) == [*FIELDS, "late"]
+    assert list(FIELDS) == schema["required"], "late is there only when it is true"
     assert schema["additionalProperties"] is False
     assert schema["properties"]["schema"]["const"] == FIELDS["schema"]
 
