@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench fuzz kafka install clean
+.PHONY: run test check bench bench-kafka fuzz kafka install clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "streamclust needs Python 3.11 to 3.13: make PYTHON=python3.12")'
@@ -32,6 +32,11 @@ check: $(STAMP)
 # Speed, with medians and ratios against the naive way; not part of the tests.
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
+
+# The same against a real broker; needs Java 17 and Maven, about 20 minutes.
+bench-kafka: $(STAMP)
+	$(BIN)/python benchmarks/kafka_speed.py
+	$(BIN)/python benchmarks/kafka_latency.py
 
 # A million hostile records.
 fuzz: $(STAMP)

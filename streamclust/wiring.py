@@ -16,6 +16,7 @@ from streamclust.core.kafka_specs import KafkaSource as KafkaSourceSpec
 from streamclust.core.kafka_specs import KafkaSpec
 from streamclust.core.specs import Config
 from streamclust.signal.groups import Grouping
+from streamclust.store.buffer import BUFFER, Buffer
 from streamclust.store.identities import Identities
 from streamclust.store.models import ModelStore
 from streamclust.store.results import Results
@@ -25,10 +26,12 @@ from streamclust.stream.kafka.clients import CLIENTS
 from streamclust.stream.kafka.ledger import Ledger
 from streamclust.stream.kafka.models import TopicModels
 from streamclust.stream.kafka.ports import Client
+from streamclust.stream.kafka.samples import KafkaKeeper
 from streamclust.stream.kafka.sink import Exactly, KafkaSink
 from streamclust.stream.kafka.source import KafkaSource
+from streamclust.stream.keeper import Keeper, Taker
 from streamclust.stream.live import Live
-from streamclust.stream.loop import Announce, Loop
+from streamclust.stream.loop import Announce, Aside, Loop
 from streamclust.stream.models import DirectoryModels
 from streamclust.stream.ports import Models, Sink, Source
 from streamclust.stream.sds import SdsArchive
@@ -124,7 +127,21 @@ def loop(config: Config, parts: Parts) -> Loop:
     sinks = _sinks(config, parts, source)
     announce: list[Announce] = [partial(_known, parts)]
     announce += [sink.announce for sink in sinks if isinstance(sink, KafkaSink)]
-    return Loop(config, source, sinks, live, parts.clock, announce)
+    return Loop(config, source, sinks, live, parts.clock, Aside(announce, _keeper(config, parts)))
+
+
+def _keeper(config: Config, parts: Parts) -> Keeper | None:
+    """Return what keeps windows to learn from: for this worker's own trainer, or for that of all workers."""
+    if not config.retrain.enabled:
+        return None
+    digest = config.profile.digest
+
+    def opened() -> Taker:
+        if config.model.share == "kafka":
+            return KafkaKeeper(_linked(parts).client, config.kafka, digest)
+        return Buffer.open(parts.state.path / BUFFER, config.buffer, digest)
+
+    return Keeper(opened, config.buffer, config.profile, parts.clock, triggered=config.windows.mode == "triggered")
 
 
 def _known(parts: Parts, version: int, table: Sequence[Mapping[str, Any]]) -> None:

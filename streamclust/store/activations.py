@@ -14,6 +14,9 @@ FORMAT: Final = 2
 """Of the file `current`; 1 was ``{"version": n}`` alone."""
 MOST: Final = 1000
 """Activations that are kept: the first, and the newest of the others."""
+PIN: Final = "pin"
+"""`by` of the entry from which on no training activates anything, whatever people activate; it holds until `UNPIN`."""
+UNPIN: Final = "unpin"
 _INTEGERS: Final = ("seq", "version", "active_from_ns", "at_ns")
 _TEXTS: Final = ("by", "reason")
 _FARTHEST: Final = 2**63
@@ -31,7 +34,7 @@ class Activation(NamedTuple):
     at_ns: int
     """Wall clock of the decision, ns since 1970 UTC; 0 when nobody knows."""
     by: str
-    """Who decided: ``first fit``, ``person``, ``retrain`` or ``rollback``."""
+    """Who decided: ``first fit``, ``person``, ``retrain``, ``rollback``; ``pin`` and ``unpin`` change no model."""
     reason: str = ""
     """Why, for people."""
 
@@ -84,6 +87,12 @@ def stand_ins(activations: Sequence[Activation], start_ns: int) -> Iterator[Acti
 def newest(activations: Sequence[Activation]) -> Activation:
     """Return what holds at the end of time; ValueError when there is no activation."""
     return in_force(activations, _FARTHEST)
+
+
+def pinned(activations: Sequence[Activation]) -> Activation | None:
+    """Return the entry that keeps trainings from activating anything; None when they may."""
+    last = next((entry for entry in activations[::-1] if entry.by in (PIN, UNPIN)), None)
+    return last if last is not None and last.by == PIN else None
 
 
 def appended(

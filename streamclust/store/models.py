@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -196,8 +199,9 @@ class ModelStore:
             See `durable.write_file`.
         """
         self.load(version)
-        log = appended(self._log(), version, active_from_ns, by, reason, at_ns)
-        self.rewrite(log)
+        with self._one_at_a_time():
+            log = appended(self._log(), version, active_from_ns, by, reason, at_ns)
+            self.rewrite(log)
         return log[-1]
 
     def rewrite(self, log: Sequence[Activation]) -> None:
@@ -233,6 +237,17 @@ class ModelStore:
     def sweep(self) -> int:
         """Remove what interrupted publications left; only for the process that owns the directory."""
         return sweep_tmp(self.directory, self._disk) if self.directory.is_dir() else 0
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Let no other process append to the log meanwhile: a daemon, a training and people may all do so."""
+        fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with suppress(OSError):  # a file system that cannot lock: then they are hoped not to meet
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def _path(self, version: int) -> Path:
         return self.directory / str(version)

@@ -190,6 +190,8 @@ class Results(ResultsReader):
         self._con.execute("PRAGMA cache_size = -16000")
         self._quarantine_bytes = quarantine_bytes
         self._known = self.positions()
+        self.duplicates = 0
+        """Events that were there already when they were committed, since it was opened."""
 
     def commit(self, events: Sequence[Event], rejects: Sequence[Reject], positions: Positions, now_ns: int) -> int:
         """Store all in one transaction; an event or reject that is already there stays as it was.
@@ -218,6 +220,7 @@ class Results(ResultsReader):
                 self._put_rejects(con, rejects, now_ns)
             con.executemany('INSERT OR REPLACE INTO positions ("partition", "offset") VALUES (?, ?)', moved.items())
         self._known.update(moved)
+        self.duplicates += len(events) - new
         return new
 
     def save_positions(self, positions: Positions) -> None:

@@ -1,14 +1,16 @@
-"""What people do with stored models: list them, show one, and take over one that was made elsewhere."""
+"""What people do with stored models: list, show and compare them, take one over that was made elsewhere, give one away."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from streamclust.core.errors import CorruptModel, ModelError, UsageError
+from streamclust.core.errors import CorruptModel, ModelError, StateLocked, UsageError
 from streamclust.core.specs import Config
+from streamclust.store.durable import make_dir, write_file
 from streamclust.store.models import ModelStore
 
 MANIFEST = "model.json"
@@ -87,11 +89,79 @@ def summary(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"key": key, "value": value} for key, value in known.items()]
 
 
+def previous(store: ModelStore) -> int:
+    """Return the version that a rollback brings back: the newest of those that were activated, are older than the current one, and whole.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    CorruptModel, StateVersion
+        See `ModelStore.activations`.
+    """
+    log = store.activations()
+    if not log:
+        raise UsageError("rollback: there is no model yet")
+    current = log[-1].version
+    older = sorted({entry.version for entry in log if entry.version < current}, reverse=True)
+    found = next((version for version in older if store.verifies(version)), None)
+    if found is None:
+        raise UsageError(f"rollback: there is no model before version {current} that can be used; see `models list`")
+    return found
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of what two manifests do not have in common: what, in the one, in the other; then each cluster's windows."""
+    first, second = _flat(one), _flat(other)
+    return [
+        {"what": key, "before": first.get(key), "after": second.get(key)}
+        for key in dict.fromkeys((*first, *second))
+        if first.get(key) != second.get(key)
+    ]
+
+
+def _flat(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what people ask first, with one row for each cluster: windows that it was made of."""
+    about, listed = card.get("card"), card.get("table")
+    flat: dict[str, Any] = {"method": card.get("method"), "profile": _label(card.get("profile"))}
+    flat |= {key: value for key, value in (about if isinstance(about, dict) else {}).items() if _short(value)}
+    ids = card.get("clusters")
+    flat |= {f"cluster {each}": "yes" for each in (ids if isinstance(ids, list) else [])}
+    for row in listed if isinstance(listed, list) else []:
+        if isinstance(row, dict):
+            flat[f"cluster {row.get('cluster')}"] = f"{row.get('count')} windows: {row.get('description')}"
+    return flat
+
+
+def _short(value: Any) -> bool:
+    """Tell whether it fits into a table."""
+    return len(json.dumps(value, default=str)) <= 200
+
+
+def export(store: ModelStore, version: int, where: Path) -> None:
+    """Write the files of a version to a new directory, as `adopt` and ``streamclust assign`` take it.
+
+    Raises
+    ------
+    CorruptModel
+        The version is not there, or damaged.
+    UsageError
+        Something is there already.
+    SinkUnavailable, DurabilityError
+        The disk does not take it.
+    """
+    manifest(store, version)
+    if where.exists() and (not where.is_dir() or any(where.iterdir())):
+        raise UsageError(f"DIR: must be a new or empty directory (got {where})")
+    make_dir(where)
+    for name, content in store.load(version).items():
+        write_file(where / name, content)
+
+
 def adopt(where: Path, config: Config, *, activate: bool) -> Adopted:
     """Check a model against the settings and publish it as a new version of the daemon's state directory.
 
-    Held for the while by the lock of the state directory: a running daemon would not look at the new version, and
-    might give its number to a model of its own.
+    A daemon may run meanwhile: it sees an activation within a second or so.
 
     Parameters
     ----------
@@ -106,15 +176,12 @@ def adopt(where: Path, config: Config, *, activate: bool) -> Adopted:
         There is no model in `where`.
     CorruptModel, ProfileMismatch, ModelError
         It is damaged, or made for another profile or number of channels; nothing was written.
-    StateLocked
-        A daemon runs in the state directory.
     SinkUnavailable, DurabilityError
         The disk does not take it.
     """
     from streamclust.model.bundle import from_bytes
     from streamclust.model.score import Scorer
     from streamclust.signal.groups import Grouping
-    from streamclust.store.state import StateDir
 
     try:
         files = {name: (where / name).read_bytes() for name in (MANIFEST, TENSORS)}
@@ -127,12 +194,21 @@ def adopt(where: Path, config: Config, *, activate: bool) -> Adopted:
             f"model: must be made for windows of {channels} channels, as windows.group_by and windows.components give "
             f"them (got {bundle.shape[0]})"
         )
-    with StateDir.open(Path(config.state.dir)) as state:
-        store = ModelStore(state.models)
-        version = store.publish(files)
-        if activate:
-            store.activate(version)
-        return Adopted(version, store.newest_good() or version)
+    state = Path(config.state.dir)
+    _prepared(state)
+    store = ModelStore(state / "models")
+    version = store.publish(files)
+    if activate:
+        store.activate(version)
+    return Adopted(version, store.newest_good() or version)
+
+
+def _prepared(path: Path) -> None:
+    """Make or migrate the state directory, unless a daemon that runs in it has done so."""
+    from streamclust.store.state import StateDir
+
+    with suppress(StateLocked):
+        StateDir.open(path).close()
 
 
 def _label(profile: Any) -> str | None:

@@ -20,6 +20,7 @@ from streamclust.store.activations import (
     in_force,
     newest,
     parse,
+    pinned,
     stand_ins,
 )
 
@@ -128,3 +129,13 @@ def test_a_log_that_makes_no_sense_is_refused(change):
 def test_an_entry_that_makes_no_sense_is_refused(change):
     with pytest.raises(CorruptModel):
         entry_of(log((1, 0))[0]._asdict() | change, "here")
+
+
+def test_a_pin_holds_whatever_is_activated_until_it_is_taken_away():
+    def after(*whos):
+        return pinned([Activation(seq, 1, 0, 0, by) for seq, by in enumerate(whos, start=1)])
+
+    assert after("first fit", "retrain") is None
+    assert after("first fit", "pin", "person", "rollback").seq == 2
+    assert after("pin", "unpin", "retrain") is None
+    assert after("pin", "unpin", "pin").seq == 3

@@ -299,6 +299,15 @@ def test_another_writer_is_waited_for_only_shortly(path):
         assert buffer.stats().windows == 1
 
 
+def test_a_put_that_fails_in_the_middle_leaves_nothing_and_the_next_one_works(path):
+    with opened(path) as buffer:
+        with pytest.raises(SinkUnavailable):
+            buffer.put([kept(1), kept(2, model=object())])
+        assert ids(buffer) == set()
+        assert buffer.put([kept(1), kept(3)]) == 2
+        assert buffer.stats().windows == buffer.taken() == 2
+
+
 @pytest.mark.fault
 def test_a_full_disk_loses_only_what_was_to_be_put_and_it_goes_on_when_there_is_room(small_disk):
     path, fill = small_disk / BUFFER, small_disk / "ballast"

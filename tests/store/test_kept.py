@@ -7,7 +7,7 @@ import math
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kept_windows import DIGEST, NAN, kept, same
 
@@ -69,6 +69,7 @@ def test_a_message_that_is_no_window_is_damaged(message):
         unpacked(message, DIGEST)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 255))
 def test_no_changed_byte_of_a_message_gives_another_window(at, byte):
     one = kept(3)

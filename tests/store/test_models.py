@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from fake_disks import Died, FaultyDisk
@@ -255,3 +257,16 @@ def test_a_failure_at_any_call_of_a_publication_leaves_whole_models_only(tmp_pat
                 ModelStore(where, faulty).publish(FILES)
         assert all(files == FILES for files in published(where).values())
         assert not list(where.glob(".*")), call
+
+
+def test_activations_by_several_processes_at_once_are_all_in_the_log(tmp_path):
+    store = ModelStore(tmp_path / "models")
+    store.publish({"a": b"1"})
+    code = (
+        "import sys; from pathlib import Path; from streamclust.store.models import ModelStore\n"
+        "for n in range(25): ModelStore(Path(sys.argv[1])).activate(1, reason=f'{sys.argv[2]} {n}')"
+    )
+    made = [subprocess.Popen([sys.executable, "-c", code, str(store.directory), str(number)]) for number in range(3)]
+    assert [process.wait() for process in made] == [0, 0, 0]
+    assert len({entry.reason for entry in store.activations()}) == 75
+    assert [entry.seq for entry in store.activations()] == list(range(1, 76))

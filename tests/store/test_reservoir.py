@@ -80,7 +80,7 @@ def test_what_is_left_of_the_bytes_holds_the_newest():
 
 def test_when_bytes_are_short_a_rare_clusters_windows_stay_and_those_of_common_ones_go():
     made = rows(1000, strata=2)
-    rare = np.flatnonzero(made["stratum"] == 0)[:4]
+    rare = np.arange(990, 1000, 3)
     made["stratum"] = 1
     made["stratum"][rare] = 0
     made["start"][rare] = -1
@@ -131,6 +131,7 @@ def test_with_few_streams_none_is_cut():
     assert staying(made, bounds(stream_share=0.25)).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2000), min_size=1, max_size=40), st.floats(0.01, 1), st.integers(1, 300))
 def test_a_limit_keeps_every_stream_at_its_share_or_its_least(counts, share, least):
     found = np.array(counts)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamclust.core.errors import CorruptModel, ModelError, ProfileMismatch, StateLocked, UsageError
+from streamclust.core.errors import CorruptModel, ModelError, ProfileMismatch, UsageError
 from streamclust.core.specs import Config, ProfileSpec
 from streamclust.core.types import NS
 from streamclust.model.bundle import MANIFEST, TENSORS
@@ -95,11 +95,49 @@ def test_a_model_for_other_groups_is_refused(made):
         shelf.adopt(where, grouped, activate=True)
 
 
-def test_a_daemon_that_runs_is_not_disturbed(made):
+def test_a_daemon_may_run_meanwhile(made):
     where, config = made
-    with StateDir.open(Path(config.state.dir)), pytest.raises(StateLocked, match="stop it"):
-        shelf.adopt(where, config, activate=True)
-    assert store_of(config).versions() == []
+    with StateDir.open(Path(config.state.dir)):
+        assert shelf.adopt(where, config, activate=True) == (1, 1)
+    assert store_of(config).current() == 1
+
+
+def test_a_rollback_goes_to_the_newest_older_one_that_was_used_and_is_whole(made):
+    where, config = made
+    store = store_of(config)
+    with pytest.raises(UsageError, match="no model yet"):
+        shelf.previous(store)
+    for version in range(1, 6):
+        shelf.adopt(where, config, activate=version != 3)
+    (store.directory / "4" / MANIFEST).write_bytes(b"{}")
+    assert shelf.previous(store) == 2
+    store.activate(2, by="rollback")
+    assert shelf.previous(store) == 1
+    store.activate(1, by="rollback")
+    with pytest.raises(UsageError, match="before version 1"):
+        shelf.previous(store)
+
+
+def test_what_is_exported_can_be_taken_over_again(made, bundle, tmp_path):
+    where, config = made
+    shelf.adopt(where, config, activate=False)
+    out = tmp_path / "out" / "model"
+    shelf.export(store_of(config), 1, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == bundle.to_bytes()
+    assert shelf.adopt(out, config, activate=False).version == 2
+    for taken in (out, out / MANIFEST):
+        with pytest.raises(UsageError, match="new or empty"):
+            shelf.export(store_of(config), 1, taken)
+    with pytest.raises(CorruptModel, match="no version 9"):
+        shelf.export(store_of(config), 9, tmp_path / "other")
+
+
+def test_differences_are_what_two_manifests_do_not_share():
+    one = {"method": "gmm", "clusters": ["C1", "C2"], "card": {"seed": 1, "same": 2, "long": "x" * 300}}
+    other = {**one, "clusters": ["C2", "C3"], "card": {"seed": 4, "same": 2, "long": "y" * 300}}
+    rows = {row["what"]: (row["before"], row["after"]) for row in shelf.differences(one, other)}
+    assert rows == {"seed": (1, 4), "cluster C1": ("yes", None), "cluster C3": (None, "yes")}
+    assert shelf.differences(one, one) == []
 
 
 def test_what_is_no_model_is_refused(made, tmp_path):

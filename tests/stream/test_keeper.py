@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kept_windows import DIGEST, PROFILE, batch, events, spec
 
@@ -176,6 +176,7 @@ def test_half_of_what_is_taken_is_an_even_sample():
     assert 0.5 < share < 0.85
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.integers(-50, 50), st.sampled_from("abc"), max_size=40), st.integers(0, 50))
 def test_a_draw_gives_as_many_as_it_may_and_the_lowest_half(strata, most):
     found = drawn(strata, {"a": 3.0}, most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from streamclust.core.specs import Config
 from streamclust.core.types import NS, Record
 from streamclust.store.models import ModelStore
 from streamclust.stream.live import Live
-from streamclust.stream.loop import Loop
+from streamclust.stream.loop import Aside, Loop
 from streamclust.stream.models import DirectoryModels
 from streamclust.train.first import first_fit
 
@@ -353,3 +354,57 @@ def test_no_position_lies_between_records_that_contradict_each_other(tmp_path):
 
     assert 6 not in positions
     assert {5, 7} <= set(positions)
+
+
+class Ticking(ManualClock):
+    """A clock on which everything takes time."""
+
+    def monotonic(self) -> float:
+        self._monotonic += 0.4
+        return super().monotonic()
+
+
+def test_what_a_turn_has_no_time_for_is_done_by_the_next_before_more_is_read(tmp_path, reference):
+    source, sink = MemorySource(recordings()), MemorySink()
+    loop = make(tmp_path, source, [sink], config(loop={"max_batch": 4, "max_records": 50}), Ticking())
+    while not loop.ended:
+        before, holds = source._next, source.holds
+        loop.turn()
+        assert (source._next > before) != (source.holds > holds), "either it reads, or it keeps its place"
+    loop.drain()
+
+    assert source.holds
+    assert {event.window_id for event in sink.durable} == {event.window_id for event in reference}
+
+
+class MemoryKeeper:
+    """Takes what it is given."""
+
+    def __init__(self):
+        self.kept = []
+        self.closed = False
+
+    def keep(self, batch, events):
+        self.kept += [event.window_id for event in events]
+
+    def notices(self):
+        return ()
+
+    def close(self):
+        self.closed = True
+
+
+def test_windows_are_kept_to_learn_from_only_when_their_events_are_durable(tmp_path):
+    settings, sink, keeper = config(), MemorySink(), MemoryKeeper()
+    live = Live(DirectoryModels(ModelStore(tmp_path / "models")), first_fit, settings.profile, settings.model)
+    loop = Loop(settings, MemorySource(recordings()), [sink], live, ManualClock(), Aside(keeper=keeper))
+    sink.fail_flushes = 3
+    while not loop.ended:
+        with suppress(SinkUnavailable):
+            loop.turn()
+        assert set(keeper.kept) <= {event.window_id for event in sink.durable}
+    loop.drain()
+    loop.close()
+
+    assert sorted(keeper.kept) == sorted(event.window_id for event in sink.durable)
+    assert keeper.closed

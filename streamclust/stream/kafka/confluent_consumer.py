@@ -159,7 +159,8 @@ class ConfluentConsumer:
         """Leave the group, unless the member has a lasting name. May be called twice."""
         if not self._closed:
             self._closed = True
-            self._library.close()
+            if self._offsets.settled(self._timeout):  # else the library must not be closed; it ends with the process
+                self._library.close()
             self._assigned, self._next = set(), {}
 
     def _check_membership(self) -> None:

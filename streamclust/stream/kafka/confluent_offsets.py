@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -33,18 +34,34 @@ class Offsets:
         self._library = library
         self._asking = asking
         self._timeout = timeout
+        self._commit: _Commit | None = None
 
     def commit(self, offsets: Mapping[Part, int]) -> None:
         """Commit, synchronously.
 
-        The library would wait a whole session for a coordinator that is gone; so it is asked something first.
+        The library would wait a whole session for a coordinator that is gone; so it is asked something first. For one
+        that goes just then it waits without an end; so it waits apart, and one that was left behind comes before the next.
         """
+        if not self.settled(self._timeout):
+            raise SourceUnavailable("committing: the commit before is not answered yet")
         with self._asking("committing"):
             self._library.committed([position_of(next(iter(offsets)))], self._timeout)
             wanted = [position_of(part, offset) for part, offset in offsets.items()]
-            answers = self._library.commit(offsets=wanted, asynchronous=False)
+            commit = self._commit = _Commit(self._library, wanted)
+            if not self.settled(self._timeout):
+                raise SourceUnavailable(f"committing: no answer for {self._timeout:g} s")
+            answers = commit.result()
         for answer in answers:
             _check(answer, "committing")
+
+    def settled(self, timeout: float) -> bool:
+        """Return whether no commit waits for its answer, after at most this many seconds."""
+        if self._commit is not None:
+            self._commit.join(timeout)
+            if self._commit.is_alive():
+                return False
+            self._commit = None
+        return True
 
     def beginnings(self, parts: Collection[Part]) -> dict[Part, int]:
         """Return the first offset of each partition that exists."""
@@ -106,6 +123,31 @@ class Offsets:
                 there = [part.label for part in parts if part.topic == topic and part.number in found.partitions]
                 if unknown or there:
                     raise SourceUnavailable(f"asking for offsets: no answer for {', '.join(there) or topic}")
+
+
+class _Commit(threading.Thread):
+    """One commit and its answer."""
+
+    def __init__(self, library: LibraryConsumer, wanted: list[TopicPartition]) -> None:
+        super().__init__(name="commit", daemon=True)
+        self._library = library
+        self._wanted = wanted
+        self._answers: list[TopicPartition] = []
+        self._error: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Wait for the answer."""
+        try:
+            self._answers = self._library.commit(offsets=self._wanted, asynchronous=False)
+        except library_errors() as error:
+            self._error = error
+
+    def result(self) -> list[TopicPartition]:
+        """Return the answer, or raise what the library raised."""
+        if self._error is not None:
+            raise self._error
+        return self._answers
 
 
 def position_of(part: Part, offset: int = END) -> TopicPartition:

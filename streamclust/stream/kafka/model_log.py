@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -95,6 +96,11 @@ def announced(activation: Activation, sha: str, profile: str) -> Keyed:
     """Return the message of an activation of the model with this SHA-256, for a profile's digest."""
     value = json.dumps({"format": FORMAT, "model": sha, "profile": profile, **activation._asdict()}).encode()
     return Keyed(f"activation/{activation.seq}/{hashlib.sha256(value).hexdigest()}".encode(), value)
+
+
+def blank() -> Keyed:
+    """Return a message that says nothing: it removes an activation that never was."""
+    return Keyed(f"activation/1/{secrets.token_hex(32)}".encode(), None)
 
 
 class ModelLog:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from streamclust.core.specs import ProfileSpec
 from streamclust.model.bundle import from_bytes
 from streamclust.store.activations import Activation, newest
 from streamclust.store.models import ModelStore
-from streamclust.stream.kafka.model_log import PART_BYTES, Accepted, Keyed, ModelLog, announced, packed
+from streamclust.stream.kafka.model_log import PART_BYTES, Accepted, Keyed, ModelLog, announced, blank, packed
 from streamclust.stream.kafka.ports import Client, Consumer, ConsumerOptions, Outgoing, Part
 from streamclust.stream.kafka.topics import make_sure
 from streamclust.stream.live import require_channels
@@ -34,7 +34,12 @@ AGAIN_AFTER = 30.0
 MESSAGES = 16
 """Read at once, 8 MiB at most."""
 _WAIT = 0.25
+_QUIET = 4
+"""Polls without a message until what is left to read is taken for what nobody sees: the end of a transaction."""
 _TRIES = 5
+
+Send = Callable[[Sequence[Outgoing]], None]
+"""How activations are sent: `Lease.send`, for a process that must be the only one."""
 
 
 class Wish(NamedTuple):
@@ -79,6 +84,7 @@ class TopicModels:
         profile: ProfileSpec,
         channels: int | None = None,
     ) -> None:
+        self._fence: Send | None = None
         self._store = store
         self._client = client
         self._kafka = kafka
@@ -143,11 +149,15 @@ class TopicModels:
             )
         return newest(self._log)
 
-    def activate(self, files: Mapping[str, bytes], wish: Wish) -> Activation:
+    def activate(self, files: Mapping[str, bytes], wish: Wish, fence: Send | None = None) -> Activation:
         """Publish a version, unless the topic has it, and activate it; return that activation, which counts.
+
+        A `fence` sends the activation instead of us, and raises when this process may not.
 
         Raises
         ------
+        Fenced
+            By `fence`; nothing was activated.
         TransientError
             Nobody knows whether it was taken.
         ModelError
@@ -155,12 +165,16 @@ class TopicModels:
         StateError
             Another model has that number in the topic.
         """
-        for _ in range(_TRIES):
-            self._start()
-            entry = self._append(files, wish)
-            if entry is not None:
-                self._draft = None
-                return entry
+        self._fence = fence
+        try:
+            for _ in range(_TRIES):
+                self._start()
+                entry = self._append(files, wish)
+                if entry is not None:
+                    self._draft = None
+                    return entry
+        finally:
+            self._fence = None
         raise ModelError(
             f"model {wish.version}: must be activated within {_TRIES} tries (got: others were faster each time)"
         )
@@ -247,12 +261,21 @@ class TopicModels:
         if since is None:
             since = newest(log.activations).active_from_ns if log.activations else 0
         entry = Activation(log.next_seq, wish.version, since, wish.at_ns, wish.by, wish.reason)
-        self._send([announced(entry, known, self._profile.digest)])
+        self._announce(announced(entry, known, self._profile.digest))
         self._read_to_end(self._clock.monotonic() + self._timeout)
         self._tidy()
         if self._complete:
             self._mirror()
         return entry if entry in self._read.activations else None
+
+    def _announce(self, message: Keyed) -> None:
+        """Send an activation. That of a fence ends with a mark of its transaction that no reader sees, so ours follows it."""
+        if self._fence is None:
+            self._send([message])
+            return
+        self._fence([Outgoing(self._part.topic, message.value, message.key, partition=self._part.number)])
+        with suppress(TransientError):  # whoever reads does it
+            self._send([blank()])
 
     def _tidy(self) -> None:
         """Remove what came second: after a compaction it might look as if it had come first."""
@@ -288,10 +311,20 @@ class TopicModels:
         bounds = consumer.bounds([self._part]).get(self._part)
         if bounds is None:
             raise SourceUnavailable(f"{self._part.topic}: must be a topic (got none of that name)")
+        quiet = 0
         while self._next is None or self._next < bounds.high:
             if self._clock.monotonic() > deadline:
                 raise SourceUnavailable(f"{self._part.topic}: its end must be reached within {self._timeout:g} s")
-            self._pump(_WAIT)
+            quiet = 0 if self._pump(_WAIT) else quiet + 1
+            if quiet == _QUIET:
+                self._write_past()
+
+    def _write_past(self) -> None:
+        """Let the topic end with a message that is seen."""
+        try:
+            self._send([blank()])
+        except SinkUnavailable as error:
+            raise SourceUnavailable(str(error)) from error
 
     def _pump(self, timeout: float) -> bool:
         """Read some messages; True when there may be more."""
@@ -358,12 +391,6 @@ class TopicModels:
             self._reasons += (reason,)
 
 
-def publish_version(store: ModelStore, models: TopicModels, wish: Wish) -> Activation:
-    """Publish a stored version to all workers and activate it there; for people.
-
-    Raises
-    ------
-    CorruptModel, ModelError, StateError, TransientError
-        See `ModelStore.load` and `TopicModels.activate`.
-    """
-    return models.activate(store.load(wish.version), wish)
+def publish_version(store: ModelStore, models: TopicModels, wish: Wish, fence: Send | None = None) -> Activation:
+    """Publish a stored version to all workers and activate it there; raises as `ModelStore.load` and `TopicModels.activate`."""
+    return models.activate(store.load(wish.version), wish, fence)

@@ -174,7 +174,7 @@ class KafkaSource:
 
     def hold(self) -> None:
         """Poll with everything paused: the place in the group is kept, nothing is read."""
-        if self._consumer is None or self._stash:
+        if self._consumer is None:
             return
         consumer = self._consumer
         self._held = True
@@ -183,7 +183,7 @@ class KafkaSource:
             consumer.pause(consumer.assigned())
             return self._accepted(consumer.poll(1, HOLD_POLL))
 
-        self._stash = self._guarded(poll)
+        self._stash += self._guarded(poll)
 
     def close(self) -> None:
         """Leave the group, unless this worker has a lasting name. May be called twice."""
