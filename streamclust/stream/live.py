@@ -46,6 +46,8 @@ class Active(NamedTuple):
 
     version: int
     scorer: Scorer
+    since_ns: int | None = None
+    """When it first came into use, wall clock; None when nobody knows."""
 
 
 class Live:
@@ -103,6 +105,11 @@ class Live:
     def version(self) -> int | None:
         """Version of the newest model that can be used."""
         return self._newest.version if self._newest else None
+
+    @property
+    def since_ns(self) -> int | None:
+        """When that model first came into use, wall clock, ns since 1970 UTC; None when nobody knows."""
+        return self._newest.since_ns if self._newest else None
 
     @property
     def channels(self) -> int | None:
@@ -331,7 +338,9 @@ class Live:
         for entry in stand_ins(log, _FARTHEST) if log else ():
             scorer = self._scorer(entry.version)
             if scorer is not None:
-                self._newest, self._timeline = Active(entry.version, scorer), Timeline(log)
+                times = [one.at_ns for one in log if one.version == entry.version and one.at_ns]
+                self._newest = Active(entry.version, scorer, min(times, default=None))
+                self._timeline = Timeline(log)
                 return
 
 

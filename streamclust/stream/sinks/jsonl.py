@@ -17,15 +17,16 @@ from streamclust.store.durable import REAL_DISK, AppendFile, Disk, make_dir, rem
 
 _NAME = re.compile(r"^assignments-([0-9]{6,})\.jsonl$")
 _BLOCK: Final = 65536
+_JSON: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))  # json.dumps would make one a call
 
 
 def json_line(event: Event) -> bytes:
     """One event as strict JSON (NaN and infinities are null), ASCII, with its newline."""
     fields = event.as_dict()
     try:
-        text = json.dumps(fields, allow_nan=False, separators=(",", ":"))
+        text = _JSON.encode(fields)
     except ValueError:
-        text = json.dumps(_finite(fields), allow_nan=False, separators=(",", ":"))
+        text = _JSON.encode(_finite(fields))
     return text.encode("ascii") + b"\n"
 
 
