@@ -1,0 +1,145 @@
+"""What a model says of many windows at once: features, embedding, cluster, distance and novelty, made once for all uses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.core.types import F32, F64
+from streamclust.model.assigner import Assigner
+from streamclust.model.bundle import Bundle
+from streamclust.model.features import FeatureMap, Features
+from streamclust.model.score import running
+from streamclust.train.fit import TrainingData
+from streamclust.train.kernels import Indices, placed
+from streamclust.train.prepare import MAX_NOISE_WINDOWS, MIN_NOISE_WINDOWS, Noise, noise_of
+
+BETTER = 0.1
+"""A known stream gets a new noise profile when the mean novelty of its windows falls by this with it."""
+_LOOKED_AT = 64
+
+
+class Seen(NamedTuple):
+    """What a model says of N windows."""
+
+    features: Features
+    z: F64
+    """Shape (N, D)."""
+    labels: Indices
+    """Shape (N,): index into `Bundle.clusters`."""
+    distance: F64
+    """Shape (N,): to the centre of that cluster."""
+    novelty: F64
+    """Shape (N,), 0 to 1."""
+
+
+def noise_in(bundle: Bundle) -> Noise:
+    """Return the noise profiles of a model."""
+    own = (bundle.noise_streams, bundle.noise_median, bundle.noise_spread)
+    return Noise(*own, bundle.fallback_median, bundle.fallback_spread)
+
+
+def feature_map(bundle: Bundle, noise: Noise | None = None) -> FeatureMap:
+    """Return what makes the features of a model, with its own noise profiles or with others."""
+    profile = bundle.profile
+    table = (noise or noise_in(bundle)).table if profile.normalise == "noise" else None
+    return FeatureMap(profile, table, running(bundle.encoders, bundle.shape, profile.samples), bundle.blocks)
+
+
+def look(bundle: Bundle, features: FeatureMap, data: TrainingData) -> Seen:
+    """Look at N >= 0 windows; raises ModelError where they are of another shape, or waveforms are missing."""
+    made = features(data.logp, data.wave, data.streams)
+    return seen(bundle, made, bundle.assigner, data)
+
+
+def seen(bundle: Bundle, made: Features, assigner: Assigner, data: TrainingData) -> Seen:
+    """As `look`, of features that are there already."""
+    z = assigner.embed(made.rows)
+    labels, distance = placed(assigner.mixture, z)
+    return Seen(made, z, labels, distance, bundle.novelty(distance, made.residual, data.streams))
+
+
+def shifted(bundle: Bundle, found: Seen, streams: Sequence[str]) -> tuple[NDArray[np.float64], float]:
+    """Return the novelty (N,) that is left when all windows have moved out alike, and how far the distances have.
+
+    Where most windows are farther out than when the model was calibrated, by drift or because it was too sure of
+    itself, nothing is said about any one of them. So distances and residuals are taken in units of their own medians,
+    where those are above the calibration's. A new class, as long as it has not most of the windows, moves no median.
+    """
+    if not len(found.labels):
+        return found.novelty, 1.0
+    middle = len(bundle.tails.distance) // 2
+    usual = (float(bundle.tails.distance[middle]), float(bundle.tails.residual[middle]))
+    now = (float(np.median(found.distance)), float(np.median(found.features.residual)))
+    far, left = (max(1.0, a / b) if b > 0 else 1.0 for a, b in zip(now, usual, strict=True))
+    return bundle.novelty(found.distance / far, found.features.residual / left, streams), far
+
+
+def usable(data: TrainingData) -> NDArray[np.bool_]:
+    """Which windows are finite, shape (N,)."""
+    good = np.isfinite(data.logp).all(axis=(1, 2, 3))
+    if data.wave is not None:
+        good &= np.isfinite(data.wave).all(axis=(1, 2))
+    return np.asarray(good)
+
+
+def part(data: TrainingData, rows: NDArray[np.integer]) -> TrainingData:
+    """Return some of the windows."""
+    return replace(
+        data,
+        logp=data.logp[rows],
+        streams=[data.streams[row] for row in rows.tolist()],
+        start_ns=data.start_ns[rows],
+        end_ns=data.end_ns[rows],
+        peak=data.peak[rows],
+        rms=data.rms[rows],
+        wave=None if data.wave is None else data.wave[rows],
+    )
+
+
+def renewed(bundle: Bundle, data: TrainingData) -> tuple[Noise, tuple[str, ...]]:
+    """Return noise profiles for what the windows have become, and the streams whose profile is another one now.
+
+    New streams with windows enough get their own. A known stream keeps its profile, as a new one would move the
+    embedding, unless the model knows its windows clearly better with a new one: then its noise or its gain has changed, and the
+    new profile is what keeps the embedding where it was.
+    """
+    noise = noise_in(bundle)
+    if bundle.profile.normalise != "noise":
+        return noise, ()
+    names = np.asarray(data.streams, dtype=np.str_)
+    profiles: dict[str, tuple[F32, F32]] = {
+        stream: (noise.medians[at], noise.spreads[at]) for at, stream in enumerate(noise.streams)
+    }
+    changed = []
+    for stream, count in sorted(Counter(data.streams).items()):
+        if count < MIN_NOISE_WINDOWS:
+            continue
+        rows = np.flatnonzero(names == stream)
+        rows = rows[np.argsort(data.start_ns[rows], kind="stable")][-MAX_NOISE_WINDOWS:]
+        found = noise_of(data.logp[rows])
+        if stream not in profiles or _better(bundle, stream, found, part(data, rows[:: -(-len(rows) // _LOOKED_AT)])):
+            profiles[stream] = found
+            changed.append(stream)
+    if not changed:
+        return noise, ()
+    own = tuple(sorted(profiles))
+    medians, spreads = (np.stack([profiles[stream][at] for stream in own]) for at in (0, 1))
+    return Noise(own, medians, spreads, noise.fallback_median, noise.fallback_spread), tuple(changed)
+
+
+def _better(bundle: Bundle, stream: str, found: tuple[F32, F32], some: TrainingData) -> bool:
+    """Whether some windows of a known stream are clearly less novel with another noise profile."""
+    noise = noise_in(bundle)
+    at = noise.streams.index(stream)
+    shift = np.abs(found[0] - noise.medians[at]) / noise.spreads[at]
+    if float(np.median(shift)) < BETTER:  # hardly any difference: no need to look
+        return False
+    tried = Noise((stream,), found[0][None], found[1][None], noise.fallback_median, noise.fallback_spread)
+    before = look(bundle, feature_map(bundle), some).novelty.mean()
+    return bool(before - look(bundle, feature_map(bundle, tried), some).novelty.mean() > BETTER)
