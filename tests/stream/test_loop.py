@@ -356,27 +356,6 @@ def test_no_position_lies_between_records_that_contradict_each_other(tmp_path):
     assert {5, 7} <= set(positions)
 
 
-class Ticking(ManualClock):
-    """A clock on which everything takes time."""
-
-    def monotonic(self) -> float:
-        self._monotonic += 0.4
-        return super().monotonic()
-
-
-def test_what_a_turn_has_no_time_for_is_done_by_the_next_before_more_is_read(tmp_path, reference):
-    source, sink = MemorySource(recordings()), MemorySink()
-    loop = make(tmp_path, source, [sink], config(loop={"max_batch": 4, "max_records": 50}), Ticking())
-    while not loop.ended:
-        before, holds = source._next, source.holds
-        loop.turn()
-        assert (source._next > before) != (source.holds > holds), "either it reads, or it keeps its place"
-    loop.drain()
-
-    assert source.holds
-    assert {event.window_id for event in sink.durable} == {event.window_id for event in reference}
-
-
 class MemoryKeeper:
     """Takes what it is given."""
 
