@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamclust import __version__
-from streamclust.admin import models, quarantine
+from streamclust.admin import clusters, models, quarantine, retrain
 from streamclust.admin.settings import load, one_thread
 from streamclust.console import Command, Entry, say, say_json, with_config, with_json
 from streamclust.lab import commands as lab
@@ -76,9 +76,9 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_config(commands)
     _add_doctor(commands)
-    for entry in (*lab.entries(), publishing.entry()):
+    for entry in (retrain.entry(), *lab.entries(), publishing.entry()):
         _add_entry(commands, entry)
-    for family in (models.family(), quarantine.family()):
+    for family in (models.family(), clusters.family(), quarantine.family()):
         members = _family(commands, family.name, _Doc(family.line, family.example))
         for entry in family.members:
             _add_entry(members, entry)
@@ -163,7 +163,7 @@ def _run(args: argparse.Namespace) -> int:
     one_thread()
     from streamclust.daemon import run
 
-    return run(loaded.config, live=args.live)
+    return run(loaded.config, live=args.live, reread=lambda: load(args).config)
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -7,27 +7,33 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from streamclust import __version__, wiring
 from streamclust.core.clock import Clock, SystemClock
-from streamclust.core.errors import TransientError
+from streamclust.core.errors import ConfigError, TransientError
 from streamclust.core.reports import TurnReport
 from streamclust.core.specs import Config
+from streamclust.core.types import Notice
+from streamclust.learning import Learning, Rollback
 from streamclust.serve.backlog import Backlog
 from streamclust.serve.health import Health
 from streamclust.serve.http import HttpServer
 from streamclust.serve.logs import Log, setup
 from streamclust.serve.metrics import Metrics
+from streamclust.serve.reload import reload
+from streamclust.serve.roster import Roster
 from streamclust.serve.systemd import Notifier
 from streamclust.store.identities import IDENTITIES, Identities
 from streamclust.store.models import ModelStore
 from streamclust.store.results import Results
 from streamclust.store.state import StateDir
+from streamclust.stream.kafka.models import Wish
 from streamclust.stream.loop import Loop
 
 RETRY_FIRST, RETRY_MOST = 0.5, 8.0
@@ -35,24 +41,40 @@ RETRY_FIRST, RETRY_MOST = 0.5, 8.0
 DISK_EVERY = 5.0
 """Seconds between looks at the free space."""
 COLLECT = (20_000, 20, 100)
-"""Thresholds of the garbage collector: with Python's own it takes 5 to 8 % of the CPU at full speed."""
+"""Thresholds of the garbage collector: Python's own make it walk over all held records often; see docs/performance.md."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STDERR = 2
 
 Watch = Callable[[TurnReport], None]
 """Sees every turn's report."""
+Reread = Callable[[], Config]
+"""Reads the settings again, after SIGHUP; ConfigError when they are wrong."""
 
 
 class Stop:
-    """Asked for by SIGTERM or SIGINT; a second signal, or the deadline after the first, ends the process at once."""
+    """Asked for by SIGTERM or SIGINT; a second signal, or the deadline after the first, ends the process at once.
 
-    def __init__(self, log: Log, timeout: float) -> None:
+    SIGHUP asks for a stop too when nothing can be read again, or when the terminal is gone that the log was written to.
+    """
+
+    def __init__(self, log: Log, timeout: float, *, reloads: bool = False) -> None:
         self._log = log
         self._timeout = timeout
         self._event = threading.Event()
+        self._terminal = os.isatty(_STDERR)
+        self._reloads = reloads
+        self._reload = False
 
     @property
     def wanted(self) -> bool:
         """True from the first signal on."""
         return self._event.is_set()
+
+    def reload_wanted(self) -> bool:
+        """Say once after each SIGHUP that the settings should be read again."""
+        wanted, self._reload = self._reload, False
+        return wanted
 
     def wait(self, seconds: float) -> None:
         """Wait, but not beyond the first signal."""
@@ -61,7 +83,7 @@ class Stop:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Handle the signals inside of the block."""
-        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         try:
             yield
         finally:
@@ -69,6 +91,12 @@ class Stop:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        hung_up = self._terminal and not os.isatty(_STDERR)
+        if number == signal.SIGHUP and self._reloads and not hung_up:
+            self._reload = True
+            return
+        if self.wanted and number == signal.SIGHUP:  # a terminal that goes may send it twice
+            return
         if self.wanted:
             os._exit(128 + number)
         self._event.set()
@@ -81,7 +109,14 @@ class Stop:
         os._exit(1)
 
 
-def run(config: Config, *, live: bool = False, clock: Clock | None = None, watch: Watch | None = None) -> int:
+def run(
+    config: Config,
+    *,
+    live: bool = False,
+    clock: Clock | None = None,
+    watch: Watch | None = None,
+    reread: Reread | None = None,
+) -> int:
     """Run the daemon until its source ends or a signal comes; return the exit code.
 
     Parameters
@@ -90,6 +125,8 @@ def run(config: Config, *, live: bool = False, clock: Clock | None = None, watch
         Show a live table on standard error.
     watch
         Sees every turn's report, instead of the live table.
+    reread
+        Reads the settings again after SIGHUP; None: that signal is a stop.
 
     Raises
     ------
@@ -109,7 +146,7 @@ def run(config: Config, *, live: bool = False, clock: Clock | None = None, watch
             from streamclust.serve.terminal import Dashboard
 
             watch = stack.enter_context(Dashboard(clock)).update
-        return _Daemon(config, clock, log, stack, watch or _ignore).run()
+        return _Daemon(config, clock, log, stack, _Hooks(watch or _ignore, reread)).run()
 
 
 @contextmanager
@@ -125,6 +162,13 @@ def _rare_collections() -> Iterator[None]:
         gc.unfreeze()
 
 
+class _Hooks(NamedTuple):
+    """What others want of a run."""
+
+    watch: Watch
+    reread: Reread | None
+
+
 def _ignore(_report: TurnReport) -> None:
     """Show nothing."""
 
@@ -132,15 +176,14 @@ def _ignore(_report: TurnReport) -> None:
 class _Daemon:
     """One run: what is open, and the rounds of the loop."""
 
-    def __init__(self, config: Config, clock: Clock, log: Log, stack: ExitStack, watch: Watch) -> None:
+    def __init__(self, config: Config, clock: Clock, log: Log, stack: ExitStack, hooks: _Hooks) -> None:
         self._config = config
         self._clock = clock
         self._log = log
-        self._watch = watch
+        self._watch, self._reread = hooks
         self._notifier = Notifier.from_environment(os.environ)
         self._health = Health(clock.monotonic())
-        self._metrics = Metrics(__version__)
-        self._stop = Stop(log, config.shutdown_timeout)
+        self._stop = Stop(log, config.shutdown_timeout, reloads=hooks.reread is not None)
         stack.enter_context(self._stop.listening())
         self._state = StateDir.open(Path(config.state.dir))
         stack.callback(self._state.close)
@@ -149,9 +192,14 @@ class _Daemon:
         self._resumed = any(results.positions().values())
         identities = Identities(self._state.path / IDENTITIES)
         stack.callback(identities.close)
+        self._results = results
+        self._metrics = Metrics(__version__, clock, config.http.top_streams, Roster(identities))
         models = ModelStore(self._state.models)
-        self._loop: Loop = wiring.loop(config, wiring.Parts(self._state, results, models, clock, identities))
+        parts = wiring.Parts(self._state, results, models, clock, identities)
+        self._loop: Loop = wiring.loop(config, parts)
         stack.callback(self._loop.close)
+        self._learning = Learning(config, self._state.path, clock, lambda back: self._back_to(parts, back))
+        stack.callback(self._learning.stop)
         self._serve_http(stack)
         self._retry = RETRY_FIRST
         self._disk_at = 0.0
@@ -165,6 +213,9 @@ class _Daemon:
         self._notifier.ready("running")
         while not self._stop.wanted and not self._loop.ended:
             self._await_disk()
+            self._look_after_training()
+            if self._reread is not None and self._stop.reload_wanted():
+                self._reload(self._reread)
             self._round(self._loop.turn)
         self._notifier.stopping()
         while not self._round(self._loop.drain):
@@ -172,12 +223,27 @@ class _Daemon:
         self._log.event("stopped", reason="signal" if self._stop.wanted else "end of the source")
         return 0
 
+    def _reload(self, reread: Reread) -> None:
+        """Take over what can be taken over of the settings as they are now, and name what cannot."""
+        try:
+            found = reload(self._config, reread())
+        except ConfigError as error:
+            self._log.event("config.refused", "error", problems=len(error.problems), first=error.problems[0])
+            return
+        self._config = found.config
+        self._log.configure(found.config.log)
+        self._learning.configure(found.config)
+        self._log.event("config.reloaded", taken=", ".join(found.taken) or "nothing")
+        if found.restart:
+            self._log.event("config.restart_needed", "warning", settings=", ".join(found.restart))
+
     def _round(self, turn: Callable[[], TurnReport]) -> bool:
         """Do one turn; an output or source that does not work now is tried again later."""
         try:
             report = turn()
         except TransientError as error:
             self._health.set_reason("turn", str(error))
+            self._metrics.failed(error, self._loop.sink_errors)
             self._log.event("turn.failed", "warning", error=error, retry_seconds=self._retry)
             self._loop.hold()
             self._alive()
@@ -195,9 +261,11 @@ class _Daemon:
 
     def _observe(self, report: TurnReport) -> None:
         self._metrics.observe(report)
+        self._metrics.duplicates(self._results.duplicates)
         self._watch(report)
-        for notice in report.notices:
-            self._log.event(notice.kind, notice.level, **notice.fields)
+        self._tell(report.notices)
+        self._tell(self._learning.observe(report))
+        self._health.set_degraded("model", self._learning.degraded)
         self._catching_up(report)
         for reason, count in report.rejected.items():
             self._log.event(f"records.quarantined.{reason}", "warning", count=count)
@@ -211,6 +279,20 @@ class _Daemon:
         if report.model is not None and report.model != self._model:
             self._model = report.model
             self._log.event("model.active", version=report.model)
+
+    def _look_after_training(self) -> None:
+        told = self._learning.poll()
+        self._tell(told)
+        if told:
+            self._metrics.training(self._learning.report)
+
+    def _back_to(self, parts: wiring.Parts, back: Rollback) -> None:
+        wish = Wish(back.version, back.active_from_ns, self._clock.now_ns(), "rollback", back.reason)
+        wiring.activate(self._config, parts, wish)
+
+    def _tell(self, notices: Sequence[Notice]) -> None:
+        for notice in notices:
+            self._log.event(notice.kind, notice.level, **notice.fields)
 
     def _catching_up(self, report: TurnReport) -> None:
         """Say how long what waits will take."""
@@ -232,6 +314,7 @@ class _Daemon:
         while not enough and not self._stop.wanted:
             self._alive()
             self._loop.hold()
+            self._look_after_training()
             self._stop.wait(RETRY_FIRST)
             enough = self._may_take_in(2 * reserve, again=True)
 
@@ -242,6 +325,7 @@ class _Daemon:
         self._disk_at = now + DISK_EVERY
         free = self._state.free_bytes()
         enough = free >= wanted
+        self._metrics.disk(free, self._config.state.reserve_bytes, paused=not enough)
         if not enough and not again:
             self._log.event("disk.low", "error", free_bytes=free, reserve_bytes=wanted, state=str(self._state.path))
         elif enough and again:

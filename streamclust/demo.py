@@ -220,6 +220,7 @@ def settings_for(recordings: Recordings, seen: Survey, state: Path, seconds: flo
         )
     return {
         "state": {"dir": str(state.resolve() / "state")},
+        "retrain": {"enabled": False},
         "source": {
             "type": "files",
             "paths": list(recordings.paths),

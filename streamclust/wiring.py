@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -24,7 +25,7 @@ from streamclust.store.state import StateDir
 from streamclust.stream.archive import ArchiveSource
 from streamclust.stream.kafka.clients import CLIENTS
 from streamclust.stream.kafka.ledger import Ledger
-from streamclust.stream.kafka.models import TopicModels
+from streamclust.stream.kafka.models import TopicModels, Wish
 from streamclust.stream.kafka.ports import Client
 from streamclust.stream.kafka.samples import KafkaKeeper
 from streamclust.stream.kafka.sink import Exactly, KafkaSink
@@ -159,6 +160,25 @@ def _sinks(config: Config, parts: Parts, source: Source) -> list[Sink]:
     database = SqliteSink(parts.results, parts.clock, keep_events=keep_events)
     kafka = [SINKS[spec.type](spec, parts, source) for spec in config.sinks if spec.type == "kafka"]
     return [*others, database, *kafka] if parts.kafka and parts.kafka.ledger else [*others, *kafka, database]
+
+
+def activate(config: Config, parts: Parts, wish: Wish) -> None:
+    """Let a version that is here hold, for all who share the models.
+
+    Raises
+    ------
+    StreamclustError
+        It cannot be done now, or the version cannot be used.
+    """
+    if config.model.share == "directory":
+        parts.models.activate(
+            wish.version, active_from_ns=wish.active_from_ns, by=wish.by, reason=wish.reason, at_ns=wish.at_ns
+        )
+        return
+    channels = Grouping(config.windows).channels
+    with closing(_models(config, replace(parts, kafka=_kafka(config, parts)), channels)) as models:
+        if isinstance(models, TopicModels):
+            models.activate(parts.models.load(wish.version), wish)
 
 
 def _models(config: Config, parts: Parts, channels: int) -> Models:

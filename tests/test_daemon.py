@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ import daemons
 import jsonschema
 import numpy as np
 import pytest
+
+from streamclust import config, daemon
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +190,14 @@ def test_bad_records_are_quarantined_and_the_others_are_read(data, tmp_path):
     assert any(partition.endswith("junk.mseed") for partition, _, _ in rejects)
     assert len(daemons.rows(tmp_path / "state")) > 90
     assert "records.quarantined" in log
+
+
+def test_the_garbage_collector_looks_rarely_and_is_afterwards_as_it_was(data, tmp_path):
+    settings = config.load(daemons.config(tmp_path, data), {}).config
+    before, seen = gc.get_threshold(), set()
+
+    assert daemon.run(settings, watch=lambda _: seen.add(gc.get_threshold())) == 0
+
+    assert seen == {daemon.COLLECT}
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0

@@ -57,8 +57,12 @@ def test_each_exception_from_the_linters_gives_its_reason(path):
 
 
 def test_no_file_names_a_machine_or_a_registry():
-    hosts = re.compile(r"pypi\.org|files\.pythonhosted|repo1?\.maven|registry\.npmjs|deb\.debian|/work/|/root/")
+    hosts = re.compile(
+        r"pypi\.org|files\.pythonhosted|repo1?\.maven|registry\.npmjs|deb\.debian|/work/|/root/"
+        r"|docker\.io|ghcr\.io|quay\.io|download\.pytorch"
+    )
     texts = [*CODE, ROOT / "README.md", ROOT / "Makefile", ROOT / "pyproject.toml", *(ROOT / "docs").rglob("*.md")]
+    texts += [path for path in (ROOT / "deploy").rglob("*") if path.is_file()]
     for path in texts:
         if path != Path(__file__):
             found = hosts.search(path.read_text())

@@ -239,6 +239,8 @@ class HttpSpec(Spec):
     """0 takes any free port and logs it."""
     enabled: bool = True
     """False opens no port."""
+    top_streams: int = Field(0, ge=0, le=1000)
+    """Streams that get metrics of their own, those that bring most; all others are counted together. 0: no stream does."""
 
 
 class LogSpec(Spec):

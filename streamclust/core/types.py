@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntFlag
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -198,4 +199,10 @@ class Event(NamedTuple):
 def iso(time_ns: int) -> str:
     """ISO 8601, UTC, nanoseconds: ``2026-01-01T00:00:00.000000000Z``."""
     seconds, fraction = divmod(time_ns, NS)
-    return f"{np.datetime64(seconds, 's')}.{fraction:09d}Z"
+    return f"{_second(seconds)}.{fraction:09d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    """Date and time of a second; the windows of a turn share few of them."""
+    return str(np.datetime64(seconds, "s"))

@@ -22,6 +22,7 @@ class Health:
         self._lock = threading.Lock()
         self._last = started
         self._reasons: dict[str, str] = {"loop": NO_TURN}
+        self._degraded: dict[str, str] = {}
 
     def tick(self, monotonic: float) -> None:
         """Say that the loop goes round (also while it waits and tries again)."""
@@ -42,6 +43,19 @@ class Health:
                 self._reasons.pop(name, None)
             else:
                 self._reasons[name] = text
+
+    def set_degraded(self, name: str, text: str | None) -> None:
+        """Set what works worse than it should, though work goes on; None takes that away."""
+        with self._lock:
+            if text is None:
+                self._degraded.pop(name, None)
+            else:
+                self._degraded[name] = text
+
+    def degraded(self) -> list[str]:
+        """Return what works worse than it should, as ``name: text`` by name."""
+        with self._lock:
+            return [f"{name}: {text}" for name, text in sorted(self._degraded.items())]
 
     def ready(self) -> tuple[bool, list[str]]:
         """Whether nothing speaks against it, and what does, as ``name: text`` by name."""

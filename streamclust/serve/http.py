@@ -94,7 +94,8 @@ class HttpServer:
             return _json(200 if live else 503, {"live": live})
         if path == "/readyz":
             ready, reasons = self._health.ready()
-            return _json(200 if ready else 503, {"ready": ready, "reasons": reasons})
+            answer = {"ready": ready, "reasons": reasons, "degraded": self._health.degraded()}
+            return _json(200 if ready else 503, answer)
         return _json(404, {"error": "not found", "paths": list(PATHS)})
 
 

@@ -48,6 +48,11 @@ class Log:
         self._lock = threading.Lock()
         self._rates: dict[str, _Rate] = {}
 
+    def configure(self, spec: LogSpec) -> None:
+        """Write by other settings from now on; what was counted so far counts on."""
+        with self._lock:
+            self._spec = spec
+
     def event(self, kind: str, level: str = "info", **fields: object) -> None:
         """Write one line, when its level is shown and its kind has not been written too often.
 

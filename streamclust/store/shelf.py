@@ -15,6 +15,10 @@ from streamclust.store.models import ModelStore
 
 MANIFEST = "model.json"
 TENSORS = "model.safetensors"
+REFUSED = "refused"
+"""Directory of the candidates that the gate refused, in that of the models."""
+REASONS = "reasons.json"
+"""Why, beside each of them."""
 
 
 class Adopted(NamedTuple):
@@ -26,31 +30,44 @@ class Adopted(NamedTuple):
 
 
 def rows(store: ModelStore) -> list[dict[str, Any]]:
-    """One row a version, oldest first: version, state (current, kept or damaged), method, profile, clusters.
+    """One row a version, oldest first: version, state (current, kept or damaged), method, profile, clusters, why it was activated.
+
+    Then the candidates that the gate refused, as ``refused/1``, and why.
 
     Raises
     ------
     CorruptModel
         The file `current` cannot be understood.
     """
-    current = store.current()
+    log = store.activations()
+    current = log[-1].version if log else None
+    why = {entry.version: f"{entry.by}{entry.reason and f': {entry.reason}'}" for entry in log}
+    found: list[dict[str, Any]] = []
+    for version in store.versions():
+        try:
+            card, state = manifest(store, version), "current" if version == current else "kept"
+        except CorruptModel:
+            card, state = {}, "damaged"
+        found.append({"version": version, "state": state, **_about(card), "why": why.get(version)})
+    return found + _refused(ModelStore(store.directory / REFUSED))
+
+
+def _about(card: Mapping[str, Any]) -> dict[str, Any]:
+    clusters = card.get("clusters")
+    count = len(clusters) if isinstance(clusters, list) else 0
+    return {"method": card.get("method"), "profile": _label(card.get("profile")), "clusters": count}
+
+
+def _refused(store: ModelStore) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for version in store.versions():
         try:
             card = manifest(store, version)
-            state = "current" if version == current else "kept"
-        except CorruptModel:
-            card, state = {}, "damaged"
-        clusters = card.get("clusters")
-        found.append(
-            {
-                "version": version,
-                "state": state,
-                "method": card.get("method"),
-                "profile": _label(card.get("profile")),
-                "clusters": len(clusters) if isinstance(clusters, list) else 0,
-            }
-        )
+            reasons = json.loads(store.load(version)[REASONS])["reasons"]
+        except (CorruptModel, KeyError, TypeError, ValueError):
+            continue
+        why = "; ".join(map(str, reasons)) if isinstance(reasons, list) else None
+        found.append({"version": f"{REFUSED}/{version}", "state": "refused", **_about(card), "why": why})
     return found
 
 
@@ -195,7 +212,7 @@ def adopt(where: Path, config: Config, *, activate: bool) -> Adopted:
             f"them (got {bundle.shape[0]})"
         )
     state = Path(config.state.dir)
-    _prepared(state)
+    prepare(state)
     store = ModelStore(state / "models")
     version = store.publish(files)
     if activate:
@@ -203,8 +220,14 @@ def adopt(where: Path, config: Config, *, activate: bool) -> Adopted:
     return Adopted(version, store.newest_good() or version)
 
 
-def _prepared(path: Path) -> None:
-    """Make or migrate the state directory, unless a daemon that runs in it has done so."""
+def prepare(path: Path) -> None:
+    """Make or migrate the state directory, unless a daemon that runs in it has done so.
+
+    Raises
+    ------
+    StateError, StateVersion
+        See `StateDir.open`.
+    """
     from streamclust.store.state import StateDir
 
     with suppress(StateLocked):

@@ -14,10 +14,12 @@ import numpy as np
 from streamclust.core.clock import Clock
 from streamclust.core.errors import StreamclustError
 from streamclust.core.profile_spec import ProfileSpec
+from streamclust.core.reports import BufferReport
 from streamclust.core.retrain_specs import BufferSpec
 from streamclust.core.types import F32, NO_TRAINING, Event, Notice, Window
 from streamclust.signal.batch import Batch
 from streamclust.signal.process import prepare
+from streamclust.store.buffer import Buffer
 from streamclust.store.kept import Kept, priority, stratum
 
 FLUSH_S = 1.0
@@ -142,6 +144,15 @@ class Keeper:
             return ()
         failure, self._failure, self._told_at = self._failure, None, now
         return (Notice("buffer.failed", "warning", {"error": failure, "lost_windows": self.counts.lost}),)
+
+    def report(self) -> BufferReport:
+        """Return what is kept; a buffer that is not in this process has no size here."""
+        counts, most = self.counts, self._spec.max_bytes
+        told = BufferReport(0, 0, most, counts.offered, counts.taken, counts.passed, counts.lost)
+        if not isinstance(self._buffer, Buffer):
+            return told
+        stats = self._buffer.stats()
+        return replace(told, windows=stats.windows, nbytes=stats.bytes)
 
     def close(self) -> None:
         """Give on what was chosen and release the buffer. May be called twice."""

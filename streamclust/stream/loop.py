@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from streamclust.core.clock import Clock
 from streamclust.core.errors import Rebalanced, TransientError
-from streamclust.core.reports import StageTimes, StreamTurn, TurnReport, Uncut
+from streamclust.core.reports import BufferReport, StageTimes, StreamTurn, TurnReport, Uncut
 from streamclust.core.specs import Config
 from streamclust.core.types import Event, Notice, Polled, Positions, Reject, Window
 from streamclust.signal.batch import Batch, transform
@@ -30,7 +30,7 @@ LISTENED_MOST = 5.0
 IDLE_POLL = 0.25
 """Seconds that a poll waits for data when no window waits for company."""
 COUNT_EVERY = 5.0
-"""Seconds between two counts of the active streams."""
+"""Seconds between two looks at the active streams and the buffer."""
 
 
 Announce: TypeAlias = Callable[[int, Sequence[Mapping[str, Any]]], None]
@@ -151,7 +151,8 @@ class Loop:
         self._uncut: Uncut | None = None
         self._forgotten = False
         self._untold = _Untold()
-        self._active = 0
+        self._active = (0, 0)
+        self._buffer: BufferReport | None = None
         self._counted_at = float("-inf")
         self.ended = False
         self.sink_errors: Counter[str] = Counter()
@@ -346,9 +347,7 @@ class Loop:
         uncut, self._uncut = self._uncut, None
         forgotten, self._forgotten = self._forgotten, False
         told, self._untold = self._untold, _Untold()
-        now = self._clock.monotonic()
-        if now - self._counted_at >= COUNT_EVERY or windows.streams < self._active:
-            self._active, self._counted_at = windows.active(self._listened - self._config.windows.idle_after), now
+        self._count()
         return TurnReport(
             records=told.records,
             nbytes=told.nbytes,
@@ -366,7 +365,7 @@ class Loop:
             commits=told.commits,
             windows=windows.counts,
             streams=windows.streams,
-            active=self._active,
+            active=self._active[1],
             pending=self._live.pending,
             model=self._live.version,
             model_since_ns=self._live.since_ns,
@@ -379,7 +378,17 @@ class Loop:
             notices=told.notices,
             lag=lag,
             forgotten=forgotten,
+            buffer=self._buffer,
         )
+
+    def _count(self) -> None:
+        """Look, now and then, at what takes a look at everything."""
+        now, streams = self._clock.monotonic(), self._windows.streams
+        if now - self._counted_at < COUNT_EVERY and streams == self._active[0]:
+            return
+        self._active = streams, self._windows.active(self._listened - self._config.windows.idle_after)
+        self._buffer = None if self._keeper is None else self._keeper.report()
+        self._counted_at = now
 
 
 def _with_payload(reject: Reject, polled: Polled) -> Reject:

@@ -83,6 +83,7 @@ def test_a_window_that_comes_again_stays_as_it_was_first(results):
     results.commit([first], [], {}, 0)
 
     assert results.commit([first._replace(name="rockfall", processed_at_ns=T0 + 1), event(2)], [], {}, 0) == 1
+    assert results.duplicates == 1
 
     assert results.events(*ALL) == [first, event(2)]
     assert results.counts()["assignments"] == 2

@@ -169,8 +169,8 @@ def test_versions_are_listed_with_what_they_are(made):
     store = store_of(config)
     store.publish({"model.json": b"[]"})
     assert shelf.rows(store) == [
-        {"version": 1, "state": "current", "method": "kmeans", "profile": "small/1", "clusters": 2},
-        {"version": 2, "state": "damaged", "method": None, "profile": None, "clusters": 0},
+        {"version": 1, "state": "current", "method": "kmeans", "profile": "small/1", "clusters": 2, "why": "person"},
+        {"version": 2, "state": "damaged", "method": None, "profile": None, "clusters": 0, "why": None},
     ]
 
 

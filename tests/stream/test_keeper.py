@@ -268,8 +268,12 @@ def test_it_fills_a_real_buffer(tmp_path):
         made = batch(8, n * 8)
         keeper.keep(made, events(made, peak=None))
         clock.sleep(1.0)
+    keeper.flush()
+    report = keeper.report()
     keeper.close()
 
+    assert (report.windows, report.offered, report.taken, report.lost) == (40, 40, 40, 0)
+    assert 0 < report.nbytes < report.max_bytes == spec().max_bytes
     with closing(Buffer.open(tmp_path / BUFFER, spec(), DIGEST)) as buffer:
         assert buffer.stats().windows == 40
         assert all(math.isnan(one.peak) for one in buffer.read())

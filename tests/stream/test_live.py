@@ -196,6 +196,15 @@ def test_a_replay_after_a_switch_and_a_rollback_stamps_what_was_stamped_live(tmp
     assert used(live(tmp_path), batch(25)) == seen
 
 
+def test_a_model_is_as_old_as_its_first_use_also_after_a_rollback(tmp_path):
+    store = stored(tmp_path, (1, 0), (2, 10))
+    assert live(tmp_path).since_ns is None  # nobody knows
+    store.store(3, model(3))
+    for version, at_ns in ((3, 7000), (2, 8000), (3, 9000)):
+        store.activate(version, active_from_ns=20, by="retrain", at_ns=at_ns)
+    assert (live(tmp_path).version, live(tmp_path).since_ns) == (3, 7000)
+
+
 def test_more_models_than_are_kept_ready_are_loaded_again(tmp_path):
     stored(tmp_path, *((version, 5 * version) for version in range(1, READY + 3)))
     one = live(tmp_path)

@@ -11,6 +11,7 @@ from memory_ports import MemorySink, MemorySource
 
 from streamclust.core.clock import ManualClock
 from streamclust.core.errors import SinkUnavailable
+from streamclust.core.reports import BufferReport
 from streamclust.core.specs import Config
 from streamclust.core.types import NS, Record
 from streamclust.store.models import ModelStore
@@ -368,6 +369,9 @@ class MemoryKeeper:
 
     def notices(self):
         return ()
+
+    def report(self):
+        return BufferReport(windows=len(self.kept))
 
     def close(self):
         self.closed = True

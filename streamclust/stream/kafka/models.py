@@ -366,7 +366,10 @@ class TopicModels:
 
     def _connected(self) -> Consumer:
         if self._consumer is None:
-            make_sure(self._client, self._kafka, ["models"])
+            try:
+                make_sure(self._client, self._kafka, ["models"])
+            except SinkUnavailable as error:
+                raise SourceUnavailable(str(error)) from error
             self._consumer = self._client.consumer(ConsumerOptions(topics=(self._part.topic,)))
             self._seek(self._consumer)
         return self._consumer

@@ -127,17 +127,17 @@ class KafkaSource:
         """Return decoded messages; a change of the assignment gives a poll without any."""
         messages = self._guarded(lambda: self._fetched(max_records, timeout))
         told, self._told = self._told, _Told()
-        payloads = [Payload(m.part.label, m.offset, m.value or b"") for m in messages]
+        following = {message.part: message.offset + 1 for message in messages}
+        self._next |= following
+        labels = {part: part.label for part in following}
+        payloads = [Payload(labels[m.part], m.offset, m.value or b"") for m in messages]
         decoded = decode_messages(payloads, self._spec.mapping, max_bytes=self._spec.max_message_bytes)
-        for message in messages:
-            self._next[message.part] = message.offset + 1
-        touched = {message.part for message in messages}
         return Polled(
             decoded.records,
             [*told.rejects, *decoded.rejects],
             decoded.skipped,
             sum(len(payload.data) for payload in payloads),
-            {**told.starts, **{part.label: self._next[part] for part in touched}},
+            {**told.starts, **{labels[part]: offset for part, offset in following.items()}},
             ended=False,
             lost=told.lost,
             payloads={(payload.partition, payload.offset): payload.data for payload in payloads},

@@ -205,11 +205,10 @@ def test_a_worker_starts_with_what_it_knows_while_the_broker_is_away(site):
         fresh.offer(model(2), 0)
 
 
-def test_a_topic_that_is_not_there_is_told(site):
-    site.spec = site.spec.model_copy(
-        update={"topics": site.spec.topics.model_copy(update={"models": "nobody.made.this"}), "request_timeout": 1.0}
-    )
-    with pytest.raises(SourceUnavailable, match=r"nobody\.made\.this"):
+def test_a_topic_that_is_not_there_and_may_not_be_made_is_told(site):
+    topics = site.spec.topics.model_copy(update={"models": "nobody.made.this", "create": False})
+    site.spec = site.spec.model_copy(update={"topics": topics})
+    with pytest.raises(NotAllowed, match=r"nobody\.made\.this"):
         site.worker("a").refresh(0.0)
 
 

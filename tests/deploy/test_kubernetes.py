@@ -1,0 +1,161 @@
+"""The manifests: valid, restricted, and their names fit together; without a cluster."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from deploys import CONFIG, KUBERNETES, look, manifests, pod, read, tool
+
+from streamclust import config
+from streamclust.core.specs import Config, HttpSpec
+from streamclust.serve.http import PATHS
+
+VARIANTS = ["base", "keda"]
+
+
+def found(name: str, kind: str) -> dict:
+    (one,) = [manifest for manifest in manifests(name) if manifest["kind"] == kind]
+    return one
+
+
+def settings(manifest: dict) -> config.Loaded:
+    """Return the settings that a pod of the manifest sees."""
+    (container,) = pod(manifest)["containers"]
+    values = {e["name"]: e.get("value", f"{manifest['metadata']['name']}-0") for e in container.get("env", [])}
+    return config.load(KUBERNETES / "base" / "config.yaml", values)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_manifest_follows_the_schema_of_kubernetes(name):
+    validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate").validate
+    seen = set()
+    for manifest in manifests(name):
+        if manifest["apiVersion"].startswith("keda.sh/"):
+            continue  # KEDA's own kind; there is no schema of it at hand
+        validate(manifest, "1.33", strict=True)
+        seen.add(manifest["kind"])
+
+    assert seen >= {"StatefulSet", "CronJob", "PodDisruptionBudget", "NetworkPolicy", "Service", "ConfigMap"}
+
+
+def test_a_misspelt_key_would_be_found():
+    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+    workers = found("base", "StatefulSet")
+    pod(workers)["containers"][0]["livenesProbe"] = {}
+
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(workers, "1.33", strict=True)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_kustomize_makes_what_our_own_builder_makes(name):
+    done = look(tool("kubectl", "kubectl, for kustomize"), "kustomize", KUBERNETES / name)
+    assert done.returncode == 0, done.stderr
+
+    built = {m["kind"]: m for m in yaml.safe_load_all(done.stdout)}
+    own = {m["kind"]: m for m in manifests(name)}
+
+    assert built.keys() == own.keys()
+    for kind, manifest in own.items():
+        text = json.dumps(built[kind]["spec"] if "spec" in manifest else built[kind].get("data"), sort_keys=True)
+        map_name = built["ConfigMap"]["metadata"]["name"]
+        text = text.replace(f'"{map_name}"', '"streamclust"').replace('"streamclust:latest"', '"streamclust"')
+        assert json.loads(text) == manifest.get("spec", manifest.get("data")), kind
+
+
+def test_settings_are_right_and_every_worker_has_its_own_lasting_name():
+    workers = settings(found("base", "StatefulSet")).config
+    trainer = settings(found("base", "CronJob")).config
+
+    assert workers.source.member == "streamclust-0"
+    assert workers.model.share == trainer.model.share == "kafka"
+    assert workers.retrain.every > 1e8
+    assert trainer.retrain.every == Config.model_fields["retrain"].default_factory().every
+    (container,) = pod(found("base", "StatefulSet"))["containers"]
+    (member,) = [e for e in container["env"] if e["name"] == "STREAMCLUST_SOURCE__MEMBER"]
+    assert member["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+
+
+def test_no_service_of_the_cluster_becomes_a_setting():
+    for kind in ("StatefulSet", "CronJob"):
+        assert pod(found("base", kind))["enableServiceLinks"] is False
+
+
+def test_selectors_find_the_workers():
+    workers = found("base", "StatefulSet")
+    labels = workers["spec"]["template"]["metadata"]["labels"]
+
+    for selector in (
+        workers["spec"]["selector"]["matchLabels"],
+        found("base", "Service")["spec"]["selector"],
+        found("base", "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+    assert workers["spec"]["serviceName"] == found("base", "Service")["metadata"]["name"]
+
+
+def test_the_network_policy_means_workers_and_trainer_and_lets_their_port_in():
+    policy = found("base", "NetworkPolicy")["spec"]
+    (rule,) = policy["podSelector"]["matchExpressions"]
+    trainer = found("base", "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+
+    assert trainer[rule["key"]] in rule["values"]
+    assert [port["port"] for entry in policy["ingress"] for port in entry["ports"]] == [HttpSpec().port]
+    brokers = [
+        address.rpartition(":")[2] for address in read(KUBERNETES / "base" / "config.yaml")["kafka"]["bootstrap"]
+    ]
+    assert {int(port) for port in brokers} <= {port["port"] for entry in policy["egress"] for port in entry["ports"]}
+
+
+def test_probes_ask_what_the_daemon_answers_and_a_stop_has_time():
+    spec = pod(found("base", "StatefulSet"))
+    (container,) = spec["containers"]
+    (port,) = container["ports"]
+
+    assert port["containerPort"] == HttpSpec().port
+    for probe, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
+        assert container[probe]["httpGet"] == {"path": path, "port": port["name"]}
+        assert path in PATHS
+    assert spec["terminationGracePeriodSeconds"] > Config.model_fields["shutdown_timeout"].default
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "CronJob"])
+def test_pods_keep_to_the_restricted_standard_of_their_namespace(kind):
+    spec = pod(found("base", kind))
+    (container,) = spec["containers"]
+
+    assert found("base", "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts == {"/tmp", "/var/lib/streamclust", CONFIG.rpartition("/")[0]}  # noqa: S108 — of the container
+
+
+def test_a_training_that_is_refused_is_not_tried_again_at_once_and_never_runs_twice():
+    job = found("base", "CronJob")["spec"]
+    config_ = settings(found("base", "CronJob")).config
+
+    assert job["concurrencyPolicy"] == "Forbid"
+    assert job["jobTemplate"]["spec"]["backoffLimit"] == 0
+    assert job["jobTemplate"]["spec"]["activeDeadlineSeconds"] > config_.retrain.time_budget
+
+
+def test_keda_scales_the_workers_on_the_lag_of_their_own_group():
+    scaled = found("keda", "ScaledObject")["spec"]
+    workers = found("keda", "StatefulSet")
+    source = settings(workers).config.source
+    (trigger,) = scaled["triggers"]
+
+    assert scaled["scaleTargetRef"]["name"] == workers["metadata"]["name"]
+    assert "replicas" not in workers["spec"]
+    assert scaled["minReplicaCount"] >= 1
+    assert trigger["metadata"]["consumerGroup"] == source.group
+    assert trigger["metadata"]["topic"] in source.topics
