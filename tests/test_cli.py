@@ -114,7 +114,7 @@ def test_wrong_usage_exits_with_2(capsys, argv):
 
 def test_run_hands_the_settings_to_the_daemon_and_returns_its_code(monkeypatch, state):
     seen = []
-    a_daemon(monkeypatch, lambda config, *, live: seen.append((config.state.dir, live)) or 7)
+    a_daemon(monkeypatch, lambda config, *, live, reread: seen.append((config.state.dir, live)) or 7)
     assert cli.main(["run", "-c", str(DEFAULT)]) == 7
     assert cli.main(["run", "-c", str(DEFAULT), "--live"]) == 7
     assert seen == [(str(state), False), (str(state), True)]
@@ -142,7 +142,7 @@ def test_demo_hands_over_its_arguments(monkeypatch):
     ],
 )
 def test_an_error_becomes_an_exit_code_and_a_line_without_a_traceback(monkeypatch, state, capsys, error, code):
-    def run(config, *, live):
+    def run(config, *, live, reread):
         raise error
 
     a_daemon(monkeypatch, run)
@@ -154,7 +154,7 @@ def test_an_error_becomes_an_exit_code_and_a_line_without_a_traceback(monkeypatc
 
 
 def test_a_bug_is_not_hidden(monkeypatch, state):
-    def run(config, *, live):
+    def run(config, *, live, reread):
         raise ZeroDivisionError
 
     a_daemon(monkeypatch, run)
