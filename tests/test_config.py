@@ -10,6 +10,7 @@ import pytest
 
 from streamclust import config
 from streamclust.core.errors import ConfigError
+from streamclust.core.kafka_specs import KafkaSource
 from streamclust.core.profiles import PROFILES
 from streamclust.core.specs import Config, ProfileSpec
 from streamclust.core.wording import settings_of
@@ -148,9 +149,9 @@ state: {dir: 12}
     [
         ("", "source", "required"),
         ("source: 3", "source", "settings of its own"),
-        ("source: {type: kafka}", "source.type", "one of files, sds (got 'kafka'"),
-        ("source: {type: 3}", "source.type", "one of files, sds (got 3"),
-        ("source: {paths: [a]}", "source.type", "one of files, sds (got nothing"),
+        ("source: {type: mqtt}", "source.type", "one of files, kafka, sds (got 'mqtt'"),
+        ("source: {type: 3}", "source.type", "one of files, kafka, sds (got 3"),
+        ("source: {paths: [a]}", "source.type", "one of files, kafka, sds (got nothing"),
         ("source: {type: files, paths: a}", "source.paths", "a list of at least 1, each text (got 'a'"),
         ("source: {type: files, paths: []}", "source.paths", "at least 1"),
         ("source: {type: files, paths: [a], speed: fast}", "source.speed", "a number greater than 0 or max"),
@@ -323,11 +324,12 @@ def test_secrets_are_not_shown(write):
 # -- the file that comes with streamclust
 
 
-def uncommented() -> str:
-    """config.yaml with its alternatives in force: an SDS archive, every sink, every setting of the profile."""
+def uncommented(source: str = "sds") -> str:
+    """config.yaml with its alternatives in force: another source, every sink, every setting of the profile."""
     text = DEFAULT.read_text()
-    start, end = text.index("source:\n"), text.index("# source:\n")
-    text = text[:start] + text[end:]
+    start, end = text.index("source:\n"), text.index("\n# Connection to Apache Kafka")
+    (block,) = [b for b in re.split(r"^(?=# source:$)", text[start:end], flags=re.MULTILINE) if f"type: {source} " in b]
+    text = text[:start] + block.replace("topics: []", "topics: [waves]") + text[end:]
     text = re.sub(r"^( *)# ((?:  +|- )?[a-z_]+: )", r"\1\2", text, flags=re.MULTILINE)
     text = re.sub(r"^# (source:)$", r"\1", text, flags=re.MULTILINE)
     return re.sub(r"^( *)(?:group_by: channel|band_hz: null) .*\n", "", text, flags=re.MULTILINE)
@@ -347,16 +349,17 @@ def test_config_yaml_loads_to_exactly_the_defaults():
 def test_config_yaml_names_every_setting_and_only_settings(write):
     schema = config.schema()
     known = set(settings_of(schema, schema))
-    named = given(DEFAULT) | given(write(uncommented()))
+    named = given(DEFAULT) | given(write(uncommented())) | given(write(uncommented("kafka")))
     assert known - named == set()
     lists = {("source", "paths"), ("source", "streams"), ("windows", "components"), ("windows", "group_by")}
-    lists |= {("profile", "band_hz")}
+    lists |= {("profile", "band_hz"), ("kafka", "bootstrap"), ("source", "topics")}
     assert {n for n in named - known - {(), ("sinks", "0")} if not any(n[: len(k)] == k for k in lists)} == set()
 
 
 def test_the_commented_alternatives_of_config_yaml_are_right_and_say_the_defaults(write):
+    assert config.load(write(uncommented("kafka")), {}).config.source == KafkaSource(type="kafka", topics=["waves"])
     loaded = config.load(write(uncommented()), {}).config
-    assert [sink.type for sink in loaded.sinks] == ["sqlite", "jsonl", "parquet", "stdout"]
+    assert [sink.type for sink in loaded.sinks] == ["sqlite", "jsonl", "parquet", "stdout", "kafka"]
     plain = {
         "source": {"type": "sds", "root": "/archive"},
         "profile": {"band_hz": [1.0, 20.0]},

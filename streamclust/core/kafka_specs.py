@@ -80,7 +80,7 @@ class KafkaSpec(Spec):
     security: SecuritySpec = Field(default_factory=SecuritySpec)
     """Encryption and passwords."""
     topics: TopicsSpec = Field(default_factory=TopicsSpec)
-    """Names of the topics that are written."""
+    """What the topics that are written are called, and how missing ones are made."""
     request_timeout: Seconds = Field(10.0, ge=1, le=300)
     """A request to a broker takes at most this long."""
     give_up_after: Seconds = Field(600.0, ge=10)
