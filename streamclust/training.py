@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from streamclust.child import Ended, alone
 from streamclust.core.clock import Clock
-from streamclust.core.errors import StreamclustError
+from streamclust.core.errors import SinkUnavailable, StreamclustError
 from streamclust.core.specs import Config
 from streamclust.store.activations import Activation, newest, pinned
 from streamclust.store.models import ModelStore
@@ -219,6 +219,9 @@ def _run(site: Site, asked: Asked) -> Ended:
         site.state, site.clock, lambda step, share: site.told(step, share, None), site.activate, _relabel(site)
     )
     done = trainer.run(work, trainer.Settings(site.config.retrain, profile, model.novel_above, model.seed), reason)
+    if done.kind == "promoted":
+        with suppress(SinkUnavailable):  # the next one tries again
+            ModelStore(site.state / "models").prune(site.config.retrain.keep_models)
     return Ended(done.kind, done.version, done.reasons, done.seconds, taken)
 
 

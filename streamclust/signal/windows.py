@@ -162,6 +162,10 @@ class Windows:
         for assembler in self._assemblers.values():
             assembler.shrink(idle_since)
 
+    def active(self, idle_since: float) -> int:
+        """Return how many streams brought something after `idle_since` (monotonic seconds)."""
+        return len({name for (name, _), assembler in self._assemblers.items() if assembler.touched > idle_since})
+
     @property
     def _hop_ns(self) -> int:
         if self._spec.mode == "triggered":

@@ -226,6 +226,23 @@ class ModelStore:
         older = [v for v in (*activated, *versions) if not activated or v <= activated[0]]
         return next((version for version in dict.fromkeys((*older, *versions)) if self.verifies(version)), None)
 
+    def prune(self, keep: int) -> list[int]:
+        """Remove versions that neither are among the newest `keep` nor were among the last `keep` that held; return them.
+
+        Raises
+        ------
+        SinkUnavailable
+            The disk does not let one go now.
+        """
+        held = list(dict.fromkeys(entry.version for entry in self._log()[::-1]))[:keep]
+        old = [version for version in self.versions()[:-keep] if version not in held]
+        for version in old:
+            try:
+                self._disk.remove_tree(self._path(version))
+            except OSError as error:
+                raise failure(error, self._path(version)) from error
+        return old
+
     def verifies(self, version: int) -> bool:
         """Tell whether this version is here and whole."""
         try:

@@ -270,3 +270,17 @@ def test_activations_by_several_processes_at_once_are_all_in_the_log(tmp_path):
     assert [process.wait() for process in made] == [0, 0, 0]
     assert len({entry.reason for entry in store.activations()}) == 75
     assert [entry.seq for entry in store.activations()] == list(range(1, 76))
+
+
+def test_old_versions_go_unless_they_held_lately(tmp_path):
+    store = ModelStore(tmp_path)
+    for _ in range(8):
+        store.publish({"model.json": b"{}"})
+    for version in (1, 2, 3, 2):
+        store.activate(version)
+
+    assert store.prune(2) == [1, 4, 5, 6], "3 and 2 held last, 7 and 8 are the newest"
+    assert store.versions() == [2, 3, 7, 8]
+    assert store.newest_good() == 2
+    assert store.prune(2) == []
+    assert store.publish({"model.json": b"{}"}) == 9, "no number is used again"
