@@ -1,0 +1,118 @@
+"""The figures of a soak: what each worker uses, what grows after the warm-up, and what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from soak_site import Worker
+from soak_tally import Slope, Verdict, slope
+
+MIB = 1024 * 1024
+MOST_GROWTH = 1.0
+"""MiB an hour that the memory of the worker that is never killed may grow by."""
+JUDGED_FROM_S = 600.0
+"""A slope through less than this is printed, and not judged."""
+WARM = 0.4
+"""Part of a life that is its warm-up."""
+QUANTITIES: Mapping[str, tuple[str, float]] = {
+    "rss": ("MiB", MIB), "fds": ("", 1), "threads": ("", 1), "disk": ("MiB", MIB),
+}  # fmt: skip
+
+
+class Sample(NamedTuple):
+    """What one worker uses at one time."""
+
+    seconds: float
+    """Since the signal began."""
+    worker: str
+    pid: int
+    rss: int
+    """Bytes."""
+    fds: int
+    threads: int
+    disk: int
+    """Bytes of its state directory."""
+    cpu: float
+    """Seconds of this life."""
+
+
+def sample(worker: Worker, seconds: float) -> Sample | None:
+    """Look at a worker; None when it does not run."""
+    pid = worker.pid
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        status = dict(line.split(":", 1) for line in lines)
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        fds = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+        rss, threads = int(status["VmRSS"].split()[0]) * 1024, int(status["Threads"])
+    except (OSError, KeyError):  # it ended just now
+        return None
+    cpu = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return Sample(seconds, worker.name, pid or 0, rss, fds, threads, sum(disk(worker.state).values()), cpu)
+
+
+def disk(state: Path) -> dict[str, int]:
+    """Return the bytes on disk of each entry of a state directory."""
+    sizes: Counter[str] = Counter()
+    for folder, _, names in os.walk(state):
+        for name in names:
+            path = Path(folder, name)
+            try:
+                size = path.stat().st_blocks * 512
+            except FileNotFoundError:
+                continue  # it was removed just now
+            sizes[path.relative_to(state).parts[0].split(".sqlite")[0]] += size
+    return dict(sizes)
+
+
+def longest_life(samples: Sequence[Sample], worker: str) -> list[Sample]:
+    """Return the samples of that life of a worker which has most of them, without their warm-up."""
+    lives: dict[int, list[Sample]] = {}
+    for one in samples:
+        if one.worker == worker:
+            lives.setdefault(one.pid, []).append(one)
+    life = max(lives.values(), key=len, default=[])
+    if not life:
+        return []
+    since = life[0].seconds + WARM * (life[-1].seconds - life[0].seconds)
+    return [one for one in life if one.seconds >= since]
+
+
+def slopes(samples: Sequence[Sample], worker: str) -> dict[str, Slope]:
+    """Return the slope of each quantity over a worker's longest life after its warm-up, in the units of `QUANTITIES`."""
+    life = longest_life(samples, worker)
+    times = [one.seconds for one in life]
+    found = {name: slope(times, [getattr(one, name) / unit for one in life]) for name, (_, unit) in QUANTITIES.items()}
+    return {name: line for name, line in found.items() if line is not None}
+
+
+def table(worker: str, lines: Mapping[str, Slope]) -> list[dict[str, Any]]:
+    """Return the rows of a worker."""
+    return [
+        {
+            "worker": worker,
+            "quantity": f"{name} {QUANTITIES[name][0]}".strip(),
+            "minutes": f"{line.seconds / 60:.1f}",
+            "at first": f"{line.first:.2f}",
+            "at last": f"{line.last:.2f}",
+            "slope an hour": f"{line.per_hour:+.2f}",
+            "standard error": f"{line.error:.2f}",
+            "": "flat: within 2 standard errors" if line.flat else ("grows" if line.per_hour > 0 else "falls"),
+        }
+        for name, line in lines.items()
+    ]
+
+
+def complaints(verdict: Verdict, memory: Slope | None, *, once: bool) -> list[str]:
+    """Return what is wrong, most important first; nothing when the soak is passed."""
+    found = {"windows missing": verdict.missing, "windows added": verdict.added, "events altered": verdict.altered}
+    wrong = [f"{count} {what}" for what, count in found.items() if count]
+    if once and verdict.repeated:
+        wrong.append(f"{verdict.repeated} events repeated with delivery exactly_once")
+    if memory is not None and memory.seconds >= JUDGED_FROM_S and not memory.flat and memory.per_hour > MOST_GROWTH:
+        wrong.append(f"RSS grows by {memory.per_hour:.2f} +- {memory.error:.2f} MiB an hour")
+    return wrong
