@@ -85,10 +85,12 @@ class Block:
         rows it has, and a replay has other batches.
         """
         centred = rows - np.asarray(self.mean, np.float64)
-        centred[~np.isfinite(centred)] = 0.0
+        total: F64 = np.vecdot(centred, centred)
+        if not np.isfinite(total).all():
+            centred[~np.isfinite(centred)] = 0.0
+            total = np.vecdot(centred, centred)
         z: F64 = centred @ np.asarray(self.components, np.float64).T
-        total = np.einsum("np,np->n", centred, centred)
-        kept = np.einsum("nd,nd->n", z, z)
+        kept = np.vecdot(z, z)
         return z / self.scale, np.maximum(total - kept, 0.0) / self.residual
 
 
@@ -199,9 +201,11 @@ def pooled(x: F32) -> F32:
 
 def _encoded(encode: Encode, x: F32) -> F32:
     """Rows (N, C * E) of x (N, C, ...); those of a missing component, which is NaN, are NaN too."""
-    missing = np.isnan(x).any(axis=tuple(range(2, x.ndim)))
-    rows = encode(np.nan_to_num(x))
-    if missing.any():
+    axes = tuple(range(2, x.ndim))
+    whole = np.isfinite(x.sum(axis=axes)).all()  # one pass; looking at each value takes several
+    rows = encode(x if whole else np.nan_to_num(x))
+    if not whole:
+        missing = np.isnan(x).any(axis=axes)
         rows = rows.reshape(*missing.shape, -1).copy()
         rows[missing] = np.nan
     return rows.reshape(len(x), -1) if len(x) else rows

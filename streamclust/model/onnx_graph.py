@@ -24,6 +24,8 @@ _QUIET = 1e-30
 SHARPNESS, LEVEL = (1e-3, 1e6), (1e-36, 1e36)
 """Least and most of these settings of a kernel bank; far within what float32 holds."""
 MOST_DILATION = 1 << 16
+_SMALL = 1 << 10
+"""Cells of an image that is averaged by one product."""
 
 Shape = tuple[int, ...]
 Tensors = Mapping[str, F32]
@@ -128,9 +130,17 @@ def _pyramid(graph: Graph, architecture: Mapping[str, Any], tensors: Tensors, sh
     for at, stride in enumerate(architecture["strides"]):
         h = graph.add("Relu", [graph.convolve(h, tensors, f"conv{at}", stride)])
         shape = tuple(-(-n // stride) for n in shape)
-        pooled = graph.both_axes(h, area_pooling(shape[0], rows).T, area_pooling(shape[1], columns))
+        pooled = _averaged(graph, h, shape, (area_pooling(shape[0], rows), area_pooling(shape[1], columns)))
         parts.append(graph.add("Flatten", [pooled], axis=1))
     graph.affine(graph.add("Concat", parts, axis=1), tensors["latent.weight"], tensors["latent.bias"], OUTPUT)
+
+
+def _averaged(graph: Graph, h: str, shape: Shape, cells: tuple[F32, F32]) -> str:
+    """Average images (N, C, F, T) over the cells of a grid; small ones by one product: two for each image cost more."""
+    if shape[0] * shape[1] > _SMALL:
+        return graph.both_axes(h, cells[0].T, cells[1])
+    flat = graph.add("Reshape", [h, graph.ints("flat", [0, 0, -1])])
+    return graph.add("MatMul", [flat, graph.floats("cells", np.kron(*cells))])
 
 
 def _check_chain(tensors: Tensors, names: Sequence[str], channels: int) -> None:

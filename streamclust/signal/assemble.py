@@ -119,21 +119,23 @@ class StreamAssembler:
 
     def push(self, record: Record, now: float) -> list[Cut]:
         """Take a record; return the windows that it completes, lowest number first. `now` is monotonic seconds."""
-        begin, phase0 = index_at(record.start_ns, self._geometry.rate)
-        size = len(record.samples)
+        _, start_ns, rate_hz, samples, *_ = record
+        begin, phase0 = index_at(start_ns, self._geometry.rate)
+        size = len(samples)
         end = begin + size
-        phase1 = phase0 + size * (self._rate_hz / record.rate_hz - 1)
+        phase1 = phase0 + size * (self._rate_hz / rate_hz - 1)
         self.counts.samples += size
         self.touched = now
         newest = self.newest
         if newest is None or end > newest:
             self.newest = end
-        if self._segments:
-            tail = self._segments[-1]
+        segments = self._segments
+        if segments:
+            tail = segments[-1]
             if begin == tail.end and abs(phase0 - tail.phase1) < 0.5:
-                tail.append(record, record.samples, phase1)
+                tail.append(record, samples, phase1)
                 tail.touched = now
-                if len(self._segments) > 1:
+                if len(segments) > 1:
                     return self._settled([tail])
                 if end < tail.next_first + self._reach and tail.start >= tail.next_first - self._geometry.left:
                     return []

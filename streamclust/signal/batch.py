@@ -11,7 +11,7 @@ from streamclust.core.specs import ProfileSpec
 from streamclust.core.types import F32, F64, Flag, Window
 from streamclust.signal import process, quality, spectra
 
-_CHUNK = 1 << 15  # samples that go through all steps together: they stay in the cache
+_CHUNK = 1 << 17  # samples that go through all steps together: smaller parts cost more calls than the cache saves
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -38,8 +38,9 @@ def nominal_rate(rate_hz: float) -> Fraction:
 
 def index_at(time_ns: int, rate: Fraction) -> tuple[int, float]:
     """Return the grid index nearest to a time, and how much later the time is, in samples [-0.5, 0.5)."""
-    scale = rate.denominator * NS
-    scaled = time_ns * rate.numerator
+    numerator, denominator = rate.as_integer_ratio()
+    scale = denominator * NS
+    scaled = time_ns * numerator
     index = (2 * scaled + scale) // (2 * scale)
     return index, (scaled - index * scale) / scale
 

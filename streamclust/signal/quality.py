@@ -36,7 +36,7 @@ SPIKE_DEVIATIONS = 50.0
 _CREST = 5.0  # peak over rms; every window that the spike rule can fit has more than 6
 _BEYOND = float(np.finfo(np.float32).max)
 _MISSING = -1
-_CHUNK = 1 << 15  # samples that are looked at together: they stay in the cache
+_CHUNK = 1 << 17  # samples that are looked at together; smaller parts cost more calls than the cache saves
 
 
 def assess(samples: NDArray[Any]) -> tuple[list[Flag], F64, F64]:
@@ -64,7 +64,7 @@ def assess(samples: NDArray[Any]) -> tuple[list[Flag], F64, F64]:
         part = slice(first, first + size)
         found[part], (peak[part], energy[part], known[part]) = _of_channels(rows[part], several=channels > 1)
     each = list(map(tuple, found.reshape(count, channels).tolist()))
-    kinds = {kind: _of_window(np.array(kind)) for kind in set(each)}
+    kinds = {kind: _of_window(np.array(kind)) if any(kind) else Flag.NONE for kind in set(each)}
     by_window = (part.reshape(count, channels) for part in (peak, energy, known))
     return [kinds[kind] for kind in each], *_peak_rms(*by_window)
 

@@ -102,15 +102,16 @@ class Segment:
         """Take samples that follow at once."""
         buffer = self._buffer
         begin = self._base + buffer.size
-        if buffer.full(len(samples)):
+        if not buffer.took(samples):
             self._compact()
-        buffer.append(samples)
-        _, partition, offset = self.marks[-1]
-        if record.offset < offset or record.partition != partition:
+            buffer.append(samples)
+        _, _, _, _, partition, offset, flags = record
+        _, last_partition, last_offset = self.marks[-1]
+        if offset < last_offset or partition != last_partition:
             self.ordered = False
-        self.marks.append(Mark(begin, record.partition, record.offset))
-        if record.flags:
-            self.spans.append(Span(begin, begin + len(samples), record.flags))
+        self.marks.append(Mark(begin, partition, offset))
+        if flags:
+            self.spans.append(Span(begin, begin + len(samples), flags))
         self.phase1 = phase1
 
     def join(self, other: Segment, fill: Samples, flag: Flag) -> None:
@@ -183,8 +184,14 @@ class _Growable:
         self._data: Any = np.array(samples)
         self.size = len(samples)
 
-    def full(self, more: int) -> bool:
-        return self.size + more > len(self._data)
+    def took(self, samples: Samples) -> bool:
+        """Append when that is a plain copy into memory that is there; False otherwise."""
+        data, end = self._data, self.size + len(samples)
+        if end > len(data) or samples.dtype != data.dtype:
+            return False
+        data[self.size : end] = samples
+        self.size = end
+        return True
 
     def append(self, samples: Samples) -> None:
         size, data = self.size, self._data

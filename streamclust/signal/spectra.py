@@ -18,7 +18,7 @@ DB = np.float32(10 / np.log(10))
 LEAST_SPREAD_DB = 1.0
 """Spreads are at least this, so that quantisation noise and silence are not blown up."""
 
-_CHUNK = 1 << 15  # samples that are transformed together: frames and spectra stay in the cache
+_CHUNK = 1 << 17  # samples that are transformed together; smaller parts cost more calls than the cache saves
 
 
 @dataclass(frozen=True, slots=True, eq=False)
