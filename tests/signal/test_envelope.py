@@ -297,7 +297,8 @@ def test_a_field_that_the_mapping_cannot_use_is_named(change, reason, field):
 
 
 def test_channels_that_the_template_does_not_tell_apart_are_refused():
-    assert refused(QUAKE, MappingSpec(stream="{station}", channels=["Z", "N", "E"]))[1].startswith("stream: each")
+    same = MappingSpec(stream="{station}..HH{channel}", channels=["Z", "N", "Z"])
+    assert refused(QUAKE, same)[1].startswith("stream: each")
     assert "names 0 channels" in refused(QUAKE, MappingSpec())[1]
 
 
