@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench bench-kafka fuzz kafka install clean
+.PHONY: run test check bench bench-kafka bench-drift soak fuzz kafka install clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "streamclust needs Python 3.11 to 3.13: make PYTHON=python3.12")'
@@ -37,6 +37,15 @@ bench: $(STAMP)
 bench-kafka: $(STAMP)
 	$(BIN)/python benchmarks/kafka_speed.py
 	$(BIN)/python benchmarks/kafka_latency.py
+
+# Two workers on a real broker under faults, 30 minutes at 50 times real time; needs Java 17 and Maven. `make soak ARGS='--minutes 60'`.
+soak: $(STAMP)
+	$(BIN)/python benchmarks/soak.py $(ARGS)
+
+# Classes and signals that change over weeks; needs the extras train and bench, and the labelled windows.
+bench-drift: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[train,bench]'
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/drift.py --out docs/quality.md
 
 # A million hostile records.
 fuzz: $(STAMP)

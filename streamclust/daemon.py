@@ -38,6 +38,8 @@ from streamclust.stream.loop import Loop
 
 RETRY_FIRST, RETRY_MOST = 0.5, 8.0
 """Seconds before a failed turn is tried again: the first time, and at most."""
+HOLD_EVERY = 1.0
+"""Seconds between two looks at the source while a turn is waited with."""
 DISK_EVERY = 5.0
 """Seconds between looks at the free space."""
 COLLECT = (20_000, 20, 100)
@@ -245,12 +247,11 @@ class _Daemon:
             self._health.set_reason("turn", str(error))
             self._metrics.failed(error, self._loop.sink_errors)
             self._log.event("turn.failed", "warning", error=error, retry_seconds=self._retry)
-            self._loop.hold()
             self._alive()
             if self._stop.wanted:
                 self._clock.sleep(RETRY_FIRST)
             else:
-                self._stop.wait(self._retry)
+                self._hold(self._retry)
             self._retry = min(2 * self._retry, RETRY_MOST)
             return False
         self._health.set_reason("turn", None)
@@ -258,6 +259,13 @@ class _Daemon:
         self._alive()
         self._observe(report)
         return True
+
+    def _hold(self, seconds: float) -> None:
+        """Wait, with the source keeping its place; not beyond a stop."""
+        until = self._clock.monotonic() + seconds
+        while not self._stop.wanted and (left := until - self._clock.monotonic()) > 0:
+            self._loop.hold()
+            self._stop.wait(min(HOLD_EVERY, left))
 
     def _observe(self, report: TurnReport) -> None:
         self._metrics.observe(report)

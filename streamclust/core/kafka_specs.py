@@ -136,7 +136,7 @@ class KafkaSource(Spec):
     max_turn: Seconds = Field(300.0, ge=10, le=3600)
     """Longest time between two polls (max.poll.interval) before the group gives its partitions to others."""
     stall_after: Seconds = Field(60.0, ge=5)
-    """When a partition has more to read and nothing arrives for this long, the connection is made anew; the second time the daemon ends."""
+    """When a partition grows and nothing of it arrives for this long, the connection is made anew; the second time the daemon ends."""
 
     @model_validator(mode="after")
     def _says_what_to_read(self) -> Self:

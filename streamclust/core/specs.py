@@ -286,7 +286,10 @@ class Config(Spec):
 
     @model_validator(mode="after")
     def _delivery_has_a_position(self) -> Self:
-        exact = any(isinstance(sink, KafkaSink) and sink.delivery == "exactly_once" for sink in self.sinks)
+        exact = sum(isinstance(sink, KafkaSink) and sink.delivery == "exactly_once" for sink in self.sinks)
+        if exact > 1:
+            msg = "sinks: at most one may have delivery exactly_once: it is the one that commits the position"
+            raise ValueError(msg)
         if exact and not isinstance(self.source, KafkaSource):
             msg = "sinks: delivery exactly_once needs source.type kafka: a transaction ties events to a position in a topic"
             raise ValueError(msg)

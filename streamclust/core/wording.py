@@ -236,4 +236,7 @@ def _together(details: ErrorDetails, path: tuple[str, ...]) -> tuple[tuple[str, 
             section = section[key] if isinstance(section.get(key), Mapping) else {}
         if first[2] in section:
             return (*path, *inside, first[2]), json.dumps(section[first[2]], default=str), first[3]
+    whole, _, rest = message.partition(": ")
+    if not path and whole in data:  # a rule over all sections that names the one to change
+        return (whole,), word(data[whole]), rest
     return path, ", ".join(f"{n} {json.dumps(data[n], default=str)}" for n in named) or word(data), message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from streamclust.core.specs import WindowsSpec
+from streamclust.core.specs import Config, WindowsSpec
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,12 @@ def test_groups_have_one_size(groups):
 def test_what_is_no_stream_id_is_named_with_its_group():
     with pytest.raises(ValidationError, match=r"windows\.group_by\.a lists 'two words': not a stream id"):
         WindowsSpec(group_by={"a": ["two words"]})
+
+
+def test_one_sink_commits_the_position_and_only_where_there_is_one():
+    exact = {"type": "kafka", "delivery": "exactly_once"}
+    with pytest.raises(ValidationError, match="at most one"):
+        Config.model_validate({"source": {"type": "kafka", "topics": ["a"]}, "sinks": [exact, exact]})
+    with pytest.raises(ValidationError, match=r"needs source\.type kafka"):
+        Config.model_validate({"source": {"type": "files", "paths": ["a"]}, "sinks": [exact]})
+    assert Config.model_validate({"source": {"type": "kafka", "topics": ["a"]}, "sinks": [exact]})

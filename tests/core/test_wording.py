@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from streamclust.core.specs import Config
-from streamclust.core.wording import expectation, settings_of, translate, word
+from streamclust.core.wording import Mark, expectation, settings_of, translate, word
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,17 @@ def test_a_setting_named_like_the_kind_it_belongs_to_keeps_its_path():
     with pytest.raises(ValidationError) as caught:
         Config.model_validate({"source": {"type": "files", "paths": ["a"], "files": 3}})
     assert [p.path for p in translate(caught.value, Config.model_json_schema(), {})] == ["source.files"]
+
+
+def test_a_rule_over_sections_is_told_at_the_one_to_change():
+    with pytest.raises(ValidationError) as caught:
+        Config.model_validate(
+            {"source": {"type": "files", "paths": ["a"]}, "sinks": [{"type": "kafka", "delivery": "exactly_once"}]}
+        )
+    found = translate(caught.value, Config.model_json_schema(), {("sinks",): Mark("c.yaml:2", "")})
+    assert [p.path for p in found] == ["sinks"]
+    assert str(found[0]).startswith("sinks: delivery exactly_once needs source.type kafka:")
+    assert str(found[0]).endswith("(got a list at c.yaml:2)")
 
 
 def test_settings_are_walked_through_alternatives_and_lists():

@@ -1,4 +1,4 @@
-"""Which of a publisher's messages are in a topic: reads it, without a group, from given ends to where it does not grow."""
+"""Which of a publisher's messages are in a topic: reads it, without a group, from given ends until no more of them come."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class Arrivals:
     def since(self, ends: Mapping[str, int], publisher: str, settle_s: float) -> dict[str, str]:
         """Return position -> digest of the publisher's messages from `ends` on.
 
-        It returns when everything has been read and the ends have not moved for `settle_s`.
+        It returns when everything has been read to the ends that were there when none of them had come for `settle_s`;
+        others may go on to publish into the topic.
         """
         at = {part: max(bound.low, ends.get(part.label, 0)) for part, bound in self._bounds().items()}
         try:
@@ -76,24 +77,28 @@ class Arrivals:
         consumer.resume(self._parts)
         found: dict[str, str] = {}
         highs: dict[Part, int] = {}
-        quiet_since = self._clock.monotonic()
+        looked = came = quiet_since = self._clock.monotonic()
         while True:
-            highs_now = {part: bound.high for part, bound in self._bounds().items()}
-            now = self._clock.monotonic()
-            if highs_now != highs:
-                highs, quiet_since = highs_now, now
-            left = any(offset < highs[part] for part, offset in at.items())
-            if now - quiet_since >= (max(settle_s, HOLLOW_S) if left else settle_s):
-                return found
+            if _reached(at, highs) or self._clock.monotonic() - came >= HOLLOW_S:
+                if highs and looked - quiet_since >= settle_s:
+                    return found
+                looked = self._clock.monotonic()
+                highs = {part: bound.high for part, bound in self._bounds().items()}
+                if _reached(at, highs) and looked - quiet_since >= settle_s:
+                    return found
             fetched = consumer.poll(POLL, POLL_S)
             for part in fetched.gone:
                 at[part] = self._bounds()[part].low
                 consumer.seek(part, at[part])
+            known = len(found)
             for message in fetched.messages:
                 at[message.part] = message.offset + 1
                 _note(message, mine, found)
-            if fetched.messages:
-                quiet_since = self._clock.monotonic()
+            now = self._clock.monotonic()
+            if any(message.offset < highs.get(message.part, 0) for message in fetched.messages):
+                came = now
+            if len(found) > known:
+                quiet_since = now
 
     def _bounds(self) -> dict[Part, Bounds]:
         found = self._use().bounds(self._parts)
@@ -109,6 +114,10 @@ class Arrivals:
             consumer.pause(self._parts)
             self._consumer = consumer
         return self._consumer
+
+
+def _reached(at: Mapping[Part, int], highs: Mapping[Part, int]) -> bool:
+    return all(at[part] >= high for part, high in highs.items())
 
 
 def _note(message: Message, mine: bytes, found: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from streamclust.core.kafka_specs import KafkaSpec, SecuritySpec
 from streamclust.stream.kafka.confluent_consumer import ConfluentConsumer
 from streamclust.stream.kafka.confluent_errors import MISSING, Causes, error_of, translated
 from streamclust.stream.kafka.confluent_producer import ConfluentProducer, ConfluentTransactional
-from streamclust.stream.kafka.ports import ConsumerOptions, TopicInfo
+from streamclust.stream.kafka.ports import GATHERED, ConsumerOptions, TopicInfo
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer as LibraryConsumer
@@ -219,6 +219,7 @@ def reading(options: ConsumerOptions) -> dict[str, Any]:
         "heartbeat.interval.ms": max(1, min(3000, session // 3)),
         "max.poll.interval.ms": max(session, _ms(options.max_turn_s)),
         "fetch.wait.max.ms": 50,
+        "fetch.min.bytes": GATHERED,
         "fetch.error.backoff.ms": 50,
         "fetch.queue.backoff.ms": 50,
         "fetch.max.bytes": max(options.fetch_bytes, 4 << 20),

@@ -24,7 +24,7 @@ from streamclust.core.clock import Clock
 from streamclust.core.errors import SinkUnavailable, SourceUnavailable
 from streamclust.core.kafka_specs import KafkaSpec
 from streamclust.core.types import Event, Positions
-from streamclust.stream.kafka.ports import Client, ConsumerOptions, Message, Outgoing, Part
+from streamclust.stream.kafka.ports import Client, ConsumerOptions, Outgoing, Part
 from streamclust.stream.kafka.topics import make_sure
 
 FORMAT = 1
@@ -69,14 +69,12 @@ class Ledger:
         for label in labels:
             self._given.pop(label, None)
             self._positions.pop(label, None)
-        for message in self._read():
-            about = self._label(message.key)
-            if about is not None and about in labels and message.value is not None:
-                topic_id, position, given = _unpacked(message.value)
-                if topic_id == labels[about]:
-                    self._given[about] = given
-                    if position is not None:
-                        self._positions[about] = position
+        for about, value in self._read(labels).items():
+            topic_id, position, given = _unpacked(value)
+            if topic_id == labels[about]:
+                self._given[about] = given
+                if position is not None:
+                    self._positions[about] = position
         return {part: self._positions.get(part.label) for part in parts}
 
     def new(self, events: Iterable[Event]) -> list[Event]:
@@ -129,8 +127,8 @@ class Ledger:
         except SinkUnavailable as error:
             raise SourceUnavailable(str(error)) from error
 
-    def _read(self) -> list[Message]:
-        """Return all committed messages before a mark that is written now."""
+    def _read(self, labels: Collection[str]) -> dict[str, bytes]:
+        """Return the last committed record of each partition before a mark that is written now."""
         mark = uuid.uuid4().bytes
         try:
             if not self._ready:
@@ -140,14 +138,19 @@ class Ledger:
         except SinkUnavailable as error:
             raise SourceUnavailable(f"{self._part.topic}: {error}") from error
         consumer = self._client.consumer(ConsumerOptions(topics=(self._part.topic,)))
-        found: list[Message] = []
-        deadline = self._clock.monotonic() + self._patience
+        found: dict[str, bytes] = {}
+        quiet_since = self._clock.monotonic()
         try:
-            while self._clock.monotonic() < deadline:
-                for message in consumer.poll(1000, 0.5).messages:
+            while self._clock.monotonic() - quiet_since < self._patience:
+                messages = consumer.poll(1000, 0.5).messages
+                if messages:  # a long ledger takes its time
+                    quiet_since = self._clock.monotonic()
+                for message in messages:
                     if message.key == _MARK and message.value == mark:
                         return found
-                    found.append(message)
+                    about = self._label(message.key)
+                    if about in labels and about is not None and message.value is not None:
+                        found[about] = message.value
         finally:
             consumer.close()
         raise SourceUnavailable(
@@ -171,8 +174,11 @@ class Ledger:
 
 
 def _unpacked(value: bytes) -> tuple[str, int | None, Given]:
-    version, *fields = msgpack.unpackb(value)
-    if version != FORMAT:
-        raise SourceUnavailable(f"the ledger has format {version}, this one knows {FORMAT}: upgrade all workers")
-    topic_id, position, given = fields
+    try:
+        version, *fields = msgpack.unpackb(value)
+        if version != FORMAT:
+            raise SourceUnavailable(f"the ledger has format {version}, this one knows {FORMAT}: upgrade all workers")
+        topic_id, position, given = fields
+    except (ValueError, TypeError) as error:
+        raise SourceUnavailable(f"the ledger has a record that is none: {value[:40]!r}") from error
     return topic_id, position, given

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple, Protocol
 from streamclust.core.kafka_specs import KafkaSpec
 
 Headers = tuple[tuple[str, bytes], ...]
+GATHERED = 1 << 16
+"""Bytes that a broker gathers before it answers, for 50 ms at most: of live data each message would be a turn by itself."""
 
 
 class Part(NamedTuple):

@@ -18,7 +18,7 @@ When an acknowledgement fails in a running process, the same is done with what i
 the topic read from `ends`, what is not there sent again.
 
 One thing is assumed: that a request which a dead process, or a closed producer, had handed to the network is in the
-topic, and visible, or lost, once the topic's ends have not moved for `SETTLE_S` after we could read them. Idempotence
+topic, and visible, or lost, once no message of ours has come for `SETTLE_S` after we could read it. Idempotence
 does not reach over producers, and this waits instead. It does not hold when old packets come through a network
 that was cut for longer, when followers lag (Kafka shows a message when all in-sync replicas have it), or when
 somebody leaves a transaction open on the topic; nor when the topic's retention deletes a tail before it is read. Then a

@@ -14,7 +14,7 @@ from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata,
 from streamclust.core.clock import Clock
 from streamclust.core.errors import Fenced, Rebalanced, SourceUnavailable
 from streamclust.core.kafka_specs import KafkaSpec
-from streamclust.stream.kafka.ports import Bounds, ConsumerOptions, Fetched, Message, Part
+from streamclust.stream.kafka.ports import GATHERED, Bounds, ConsumerOptions, Fetched, Message, Part
 from streamclust.stream.kafka.python_connection import connected, milliseconds, settings, speaking
 
 _CLOSE_MS = 2000
@@ -227,7 +227,8 @@ class _Joins:
     """Keeps what a join gave when it ended between two polls.
 
     kafka-python 3.0 forgets it then and joins again, which makes everybody join again: members that poll briefly, or
-    work between polls, never come to an end with that.
+    work between polls, never come to an end with that. And a join that the leader begins because a topic has changed it
+    forgets without joining again: it is left in the group without partitions and without a heartbeat, for ever.
     """
 
     def __init__(self, coordinator: Any) -> None:
@@ -242,6 +243,7 @@ class _Joins:
         waiting = self._coordinator.state is MemberState.REBALANCING  # else it was taken, or the membership is lost
         if waiting and kept is not None and kept[0] is self._coordinator._generation:  # noqa: SLF001 — likewise
             return kept[1]
+        self._coordinator.rejoin_needed = True  # until a poll has taken what it gives
         assignment: bytes = await self._join()
         self._kept = (self._coordinator._generation, assignment)  # noqa: SLF001 — likewise
         return assignment
@@ -297,6 +299,7 @@ def _configs(spec: KafkaSpec, options: ConsumerOptions) -> dict[str, Any]:
         "heartbeat_interval_ms": milliseconds(min(1.0, options.session_timeout_s / 4)),
         "max_poll_interval_ms": milliseconds(options.max_turn_s),
         "fetch_max_wait_ms": 50,
+        "fetch_min_bytes": GATHERED,
         "max_partition_fetch_bytes": options.fetch_bytes,
         "metrics_enabled": False,
     }

@@ -7,12 +7,12 @@ partition never outlives its ownership, and no position kept by a client library
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from streamclust.core.clock import Clock
-from streamclust.core.errors import Reason, Rebalanced, SinkUnavailable, SourceLost, SourceUnavailable
+from streamclust.core.errors import Reason, Rebalanced, SinkUnavailable, SourceLost, SourceUnavailable, TransientError
 from streamclust.core.kafka_specs import KafkaSource as KafkaSourceSpec
 from streamclust.core.kafka_specs import KafkaSpec
 from streamclust.core.times import time_ns
@@ -21,7 +21,6 @@ from streamclust.signal.message import decode_messages
 from streamclust.signal.mseed import Payload
 from streamclust.stream.kafka.ledger import Ledger
 from streamclust.stream.kafka.ports import (
-    Bounds,
     Client,
     Consumer,
     ConsumerOptions,
@@ -32,9 +31,8 @@ from streamclust.stream.kafka.ports import (
     TransactionalProducer,
     part_of,
 )  # fmt: skip
+from streamclust.stream.kafka.stalls import Stalls
 
-LOOK_EVERY = 5.0
-"""Seconds between looks at the ends of the partitions."""
 HOLD_POLL = 0.02
 """Seconds that a poll takes that only keeps the place in the group."""
 
@@ -49,35 +47,6 @@ class _Told:
     rejects: list[Reject] = field(default_factory=list)
     starts: dict[str, int] = field(default_factory=dict)
     lost: bool = False
-
-
-class _Watch:
-    """Notices that nothing arrives though a partition grows."""
-
-    def __init__(self, now: float) -> None:
-        self._arrived = self._looked = now
-        self._ends: dict[Part, int] = {}
-        self._grew: float | None = None
-
-    def arrived(self, now: float) -> None:
-        """Note that messages came."""
-        self._arrived = now
-        self._grew = None
-
-    def due(self, now: float) -> bool:
-        """Return whether it is time for a look."""
-        if now - self._looked < LOOK_EVERY:
-            return False
-        self._looked = now
-        return True
-
-    def stalled_for(self, now: float, waiting: Mapping[Part, Bounds]) -> float:
-        """Return for how long something waits that does not come, in seconds."""
-        grown = any(bounds.high > self._ends.get(part, bounds.high) for part, bounds in waiting.items())
-        self._ends = {part: bounds.high for part, bounds in waiting.items()}
-        if grown and self._grew is None:
-            self._grew = now
-        return 0.0 if self._grew is None else now - max(self._grew, self._arrived)
 
 
 class KafkaSource:
@@ -120,8 +89,8 @@ class KafkaSource:
         self._held = False
         self._lag: int | None = None
         self._answered = clock.monotonic()
-        self._watch = _Watch(self._answered)
-        self._stalls = 0
+        self._stalls = Stalls(self._answered)
+        self._stalled: set[Part] = set()
 
     def poll(self, max_records: int, timeout: float) -> Polled:
         """Return decoded messages; a change of the assignment gives a poll without any."""
@@ -129,6 +98,7 @@ class KafkaSource:
         told, self._told = self._told, _Told()
         following = {message.part: message.offset + 1 for message in messages}
         self._next |= following
+        self._stalled.difference_update(following)
         labels = {part: part.label for part in following}
         payloads = [Payload(labels[m.part], m.offset, m.value or b"") for m in messages]
         decoded = decode_messages(payloads, self._spec.mapping, max_bytes=self._spec.max_message_bytes)
@@ -196,6 +166,7 @@ class KafkaSource:
         if self._held:
             consumer.resume(consumer.assigned())
             self._held = False
+            self._stalls.busy()
         if self._told.lost:
             self._stash = []
             self._sought(consumer.assigned())
@@ -204,8 +175,12 @@ class KafkaSource:
             messages, self._stash = self._stash, []
             return messages
         messages = self._accepted(consumer.poll(max_records, timeout))
-        self._looked(consumer, came=bool(messages))
-        return messages
+        try:
+            self._looked(consumer, full=len(messages) >= max_records)
+        except TransientError:
+            self._stash = messages  # the client gives each once
+            raise
+        return [] if self._told.lost else messages
 
     def _accepted(self, fetched: Fetched) -> list[Message]:
         """Follow what the group decided; return the messages that may be used."""
@@ -218,10 +193,14 @@ class KafkaSource:
         if self._told.lost:
             self._sought(self._connected().assigned())
             return []
-        if fetched.gained:
-            self._sought(fetched.gained)
-        for part, position in fetched.gone.items():
-            self._lost_data(part, position)
+        try:
+            if fetched.gained:
+                self._sought(fetched.gained)
+            for part, position in fetched.gone.items():
+                self._lost_data(part, position)
+        except TransientError as error:
+            self._forget(f"what the group decided could not be followed: {error}")  # the client tells it once
+            raise
         return [message for message in fetched.messages if message.part in self._next]
 
     def _sought(self, parts: Collection[Part]) -> None:
@@ -237,6 +216,8 @@ class KafkaSource:
         for part in parts:
             self._connected().seek(part, self._settled[part])
             self._next[part] = self._settled[part]
+        # committed soon, so that `latest` means the same after a crash
+        self._told.starts |= {part.label: self._settled[part] for part in parts}
 
     def _committed(self, parts: Collection[Part]) -> dict[Part, int]:
         """Ask where the group was, or where it is to begin."""
@@ -245,10 +226,7 @@ class KafkaSource:
         rest = [part for part in parts if part not in known]
         if rest:
             known |= {part: at for part, at in self._connected().committed(rest).items() if at is not None}
-        starts = self._starts([part for part in parts if part not in known])
-        # committed soon, so that `latest` means the same after a crash
-        self._told.starts |= {part.label: at for part, at in starts.items()}
-        return known | starts
+        return known | self._starts([part for part in parts if part not in known])
 
     def _starts(self, parts: Collection[Part]) -> dict[Part, int]:
         if not parts:
@@ -259,7 +237,8 @@ class KafkaSource:
             return {
                 p: 0 if p not in bounds else bounds[p].low if start == "earliest" else bounds[p].high for p in parts
             }
-        return consumer.offsets_at(parts, -(-(time_ns(start) or 0) // 1_000_000))
+        found = consumer.offsets_at(parts, -(-(time_ns(start) or 0) // 1_000_000))
+        return {part: found.get(part, 0) for part in parts}
 
     def _lost_data(self, part: Part, position: int) -> None:
         """Go on where data are, and tell which are gone."""
@@ -289,27 +268,26 @@ class KafkaSource:
             goes_on_at=at,
         )
 
-    def _looked(self, consumer: Consumer, *, came: bool) -> None:
+    def _looked(self, consumer: Consumer, *, full: bool) -> None:
         """Now and then, look how much waits, and whether it comes."""
         now = self._clock.monotonic()
-        if came:
-            self._watch.arrived(now)
-            self._stalls = 0
-        if not self._watch.due(now):
+        if full:
+            self._stalls.busy()
+        if not self._stalls.due(now):
             return
         bounds = consumer.bounds(consumer.assigned())
-        waiting = {part: b for part, b in bounds.items() if b.high > self._next.get(part, b.high)}
-        self._lag = sum(b.high - self._next[part] for part, b in waiting.items())
-        stalled = self._watch.stalled_for(now, waiting)
-        if stalled > self._spec.stall_after:
-            self._stalls += 1
-            if self._stalls > 1:
-                raise SourceLost(
-                    f"{self._lag} messages wait and none came for {stalled:.0f} s, also after a new connection"
-                )
-            self._note("kafka.stalled", "error", seconds=round(stalled), waiting=self._lag)
-            self._watch = _Watch(now)
-            self._disconnect()
+        self._lag = sum(max(0, b.high - self._next.get(part, b.high)) for part, b in bounds.items())
+        stalls = self._stalls.look(now, bounds, self._next)
+        stalled = {part: seconds for part, seconds in stalls.items() if seconds > self._spec.stall_after}
+        if not stalled:
+            return
+        names, seconds = _names(stalled), round(max(stalled.values()))
+        if self._stalled.intersection(stalled):
+            raise SourceLost(f"{names}: nothing came for {seconds} s, also after a new connection, though it grows")
+        self._note("kafka.stalled", "error", partitions=names, seconds=seconds, waiting=self._lag)
+        self._stalled.update(stalled)
+        self._stalls = Stalls(now)
+        self._disconnect()
 
     def _commit(self, positions: Positions) -> None:
         if self._told.lost:

@@ -17,7 +17,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "models": _COMPACTED,
         "samples": {"cleanup.policy": "delete", "retention.ms": str(14 * 86_400_000)},
         "quarantine": {"cleanup.policy": "delete"},
-        "ledger": {**_COMPACTED, "segment.bytes": str(16 << 20)},
+        "ledger": {**_COMPACTED, "segment.bytes": str(16 << 20), "max.message.bytes": str(16 << 20)},
     }
 )
 """Field of `kafka.topics` -> settings of the topic."""

@@ -4,17 +4,26 @@ import uuid
 
 import pytest
 from kafka_clients import CLIENTS
+from memory_kafka import MemoryKafka
 
 from streamclust.core.clock import SystemClock
 from streamclust.core.errors import StateError
 from streamclust.core.kafka_specs import KafkaSpec
-from streamclust.stream.kafka.arrivals import Arrivals, digest
+from streamclust.stream.kafka.arrivals import POSITION, PUBLISHER, Arrivals, digest
 from streamclust.stream.kafka.ports import Outgoing
 
 
 @pytest.fixture
 def client(kafka):
     return CLIENTS["kafka-python"]()(KafkaSpec(bootstrap=[kafka.bootstrap]))
+
+
+@pytest.fixture
+def small_topic():
+    """A topic of one partition in memory, and what looks into it."""
+    kafka = MemoryKafka()
+    kafka.topics["t"] = 1
+    return kafka, Arrivals(kafka(None), "t", 1, kafka.clock)
 
 
 def send(client, topic, numbers, publisher="me"):
@@ -61,3 +70,33 @@ def test_a_topic_that_ends_before_the_ends_is_another_one(client, kafka):
     with pytest.raises(StateError, match="not the same topic"):
         arrivals.check({topic: 5})
     arrivals.close()
+
+
+def test_others_that_go_on_publishing_into_the_topic_keep_nobody_waiting(small_topic):
+    kafka, arrivals = small_topic
+    kafka.append(Outgoing("t", b"1", b"k", ((PUBLISHER, b"me"), (POSITION, b"file:1"))))
+    steps = iter(range(2000))
+
+    def busy(what: str) -> None:
+        if what == "poll":
+            assert next(steps, None) is not None, "it goes on for ever"
+            kafka.clock.sleep(0.05)
+            kafka.append(Outgoing("t", b"x", b"k", ((PUBLISHER, b"other"), (POSITION, b"file:9"))))
+
+    kafka.step = busy
+
+    assert arrivals.since({}, "me", 2.0) == {"file:1": digest(b"1")}
+
+
+def test_own_messages_that_still_come_are_waited_for(small_topic):
+    kafka, arrivals = small_topic
+    late = iter(range(5))
+
+    def slowly(what: str) -> None:
+        if what == "poll" and kafka.clock.monotonic() % 1.5 < 0.3 and (n := next(late, None)) is not None:
+            kafka.append(Outgoing("t", b"%d" % n, b"k", ((PUBLISHER, b"me"), (POSITION, b"file:%d" % n))))
+            kafka.clock.sleep(0.3)
+
+    kafka.step = slowly
+
+    assert len(arrivals.since({}, "me", 2.0)) == 5

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -304,3 +305,22 @@ def test_topics_are_created_once_and_seen_with_their_settings(rig):
 def test_a_topic_that_the_broker_refuses_is_not_allowed(rig, replication, configs):
     with pytest.raises(NotAllowed):
         rig.admin().create(unique(), 1, replication, configs)
+
+
+def test_a_topic_that_grows_is_assigned_anew_however_briefly_the_member_polls(rig):
+    from kafka import KafkaAdminClient
+    from kafka.admin import NewPartitions
+
+    topic = rig.topic()
+    consumer = rig.consumer(topic, group=unique("group"), session_timeout_s=6)
+    joined(consumer, 1)
+    admin = KafkaAdminClient(bootstrap_servers=rig.spec["bootstrap"])
+    admin.create_partitions({topic: NewPartitions(3)})
+    admin.close()
+
+    deadline = time.monotonic() + 60
+    while len(consumer.assigned()) < 3:
+        assert time.monotonic() < deadline, "it never comes back into the group"
+        consumer.poll(1, 0.0)
+        with contextlib.suppress(SourceUnavailable):  # the brokers may not all know of it yet
+            consumer.bounds([part(topic, 2)])  # what a worker does between its polls takes time, too

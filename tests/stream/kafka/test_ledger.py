@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 
 import pytest
 from broker_faults import delete_topic
@@ -154,3 +155,28 @@ def test_an_open_transaction_of_the_last_owner_is_waited_for_or_told(ledgers, ka
     finally:
         finishing.join()
         zombie.close()
+
+
+def test_a_record_of_very_many_windows_is_taken(ledgers):
+    owner = ledgers()
+    owner.positions([P])
+    many = [event(uuid.uuid4().hex[:24], p=5) for _ in range(80_000)]
+
+    ledgers.commit(owner, many, {P.label: 1})
+
+    later = ledgers()
+    assert later.positions([P]) == {P: 1}
+    assert later.new([many[0], many[-1], event("new", p=5)]) == [event("new", p=5)]
+
+
+def test_a_record_that_is_none_stops_the_reading_instead_of_being_taken_for_nothing(ledgers):
+    owner = ledgers()
+    owner.positions([P])
+    entries, _ = owner.entries([event("a", p=3)], {P.label: 2})
+    producer = ledgers.client.producer()
+    producer.send(entries[0]._replace(value=b"\xc1 junk"))
+    producer.flush(10)
+    producer.close()
+
+    with pytest.raises(SourceUnavailable, match="a record that is none"):
+        ledgers().positions([P])
