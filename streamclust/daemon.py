@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from streamclust import __version__, wiring
 from streamclust.core.clock import Clock, SystemClock
-from streamclust.core.errors import ConfigError, TransientError
+from streamclust.core.errors import ConfigError, Rebalanced, TransientError
 from streamclust.core.reports import TurnReport
 from streamclust.core.specs import Config
 from streamclust.core.types import Notice
@@ -246,7 +246,8 @@ class _Daemon:
         except TransientError as error:
             self._health.set_reason("turn", str(error))
             self._metrics.failed(error, self._loop.sink_errors)
-            self._log.event("turn.failed", "warning", error=error, retry_seconds=self._retry)
+            usual = isinstance(error, Rebalanced)  # workers come and go
+            self._log.event("turn.failed", "info" if usual else "warning", error=error, retry_seconds=self._retry)
             self._alive()
             if self._stop.wanted:
                 self._clock.sleep(RETRY_FIRST)

@@ -103,7 +103,9 @@ class Learning:
     def _told(self, event: TrainerEvent) -> list[Notice]:
         if isinstance(event, Started):
             self.report = self.report.begun()
-            return [Notice("retrain.started", "info", {"reason": event.reason or "it is for the training to see"})]
+            if not event.reason:  # whether it is time, the training itself looks, and often it is not
+                return [Notice("retrain.looked", "debug", {})]
+            return [Notice("retrain.started", "info", {"reason": event.reason})]
         if isinstance(event, Progress):
             self.report = self.report.went_on(event.share, event.loss)
             return [Notice("retrain.progress", "debug", event._asdict())]

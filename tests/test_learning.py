@@ -101,7 +101,7 @@ def test_trainings_are_told_and_counted(site, monkeypatch):
         ("retrain.refused", "warning"),
         ("retrain.started", "info"),
         ("retrain.killed", "error"),
-        ("retrain.started", "info"),
+        ("retrain.looked", "debug"),
         ("retrain.promoted", "info"),
     ]
     report = site.learning.report

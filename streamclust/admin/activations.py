@@ -20,7 +20,7 @@ def entries() -> tuple[Entry, ...]:
     """Return the commands."""
     return (
         Entry("promote", "use this version from now on", "streamclust models promote 3", _BESIDE, _promote_arguments, _promote),
-        Entry("rollback", "use the version again that was used before", "streamclust models rollback", _BESIDE, _reasoned, _rollback),
+        Entry("rollback", "use the newest earlier version again that was in use once", "streamclust models rollback", _BESIDE, _reasoned, _rollback),
         Entry(
             "publish", "send a version to the models topic, and let all workers use it", "streamclust models publish 3",
             "For models that were made where model.share is directory.", _promote_arguments, _publish,

@@ -31,7 +31,7 @@ def family() -> Family:
             Entry("alarm", "tell people when a cluster is seen", "streamclust clusters alarm C7", _KEPT, _switch, _alarm),
             Entry(
                 "merge", "show a cluster as another one; later models keep to it", "streamclust clusters merge C9 C7",
-                _KEPT, _text("into", "C7"), _merge,
+                _KEPT, _text("cluster that it is shown as", "INTO"), _merge,
             ),
             Entry(
                 "undo", "take back what was done last, or one action by its number", "streamclust clusters undo 12",

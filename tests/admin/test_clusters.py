@@ -100,3 +100,9 @@ def test_before_the_first_model_there_is_none(state, capsys):
         with pytest.raises(SystemExit) as stop:
             cli.main(["clusters", *wrong])
         assert stop.value.code == 2
+
+
+def test_the_help_of_merge_says_what_the_second_cluster_is(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["clusters", "merge", "--help"])
+    assert "the cluster that it is shown as" in " ".join(capsys.readouterr().out.split())

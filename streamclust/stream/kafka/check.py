@@ -29,7 +29,7 @@ def used_topics(config: Config) -> list[str]:
             used += ["assignments", "clusters", "quarantine"]
             used += ["ledger"] if sink.delivery == "exactly_once" else []
     if config.model.share == "kafka":
-        used.append("models")
+        used += ["models", *(["samples"] if config.retrain.enabled else [])]
     return used
 
 
