@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -14,12 +15,14 @@ from streamclust.core.errors import ModelError
 from streamclust.core.retrain_specs import GateSpec
 from streamclust.core.types import F64
 from streamclust.model.bundle import Bundle
+from streamclust.model.mixture import log_density
 from streamclust.model.score import Scorer, Scores
 from streamclust.train.agreement import adjusted_rand
 from streamclust.train.fit import TrainingData
+from streamclust.train.follow import read_map
 from streamclust.train.guards import mean_entropy
-from streamclust.train.kernels import Indices
-from streamclust.train.look import feature_map, part, usable
+from streamclust.train.kernels import Indices, is_round
+from streamclust.train.look import feature_map, look, part, usable
 
 LEAST_HELD = 20
 """Windows that a candidate is judged on at least."""
@@ -29,6 +32,12 @@ RECONSTRUCTION = 1.1
 """What a candidate's components leave of the windows may be so many times what those of the current model leave."""
 EXPECTED = 0.15
 """Of a new cluster's windows, the share that must be among those held back, where `least_members` asks for more."""
+KNOWN_BETTER = 0.1
+"""Nats by which the mean log density of the newest windows that were held back must rise for a model that was moved along."""
+MOSTLY = 0.7
+"""Of the known windows, the share that must stay in clusters that were there before; else those in new ones count as well."""
+LEAST_LATE = 60
+"""Of them, how many are looked at at least."""
 _BATCH = 64
 _REPEATS, _MOST_REPEATS = 5, 25
 _TOO_SHORT_S = 0.002
@@ -80,6 +89,7 @@ def judge(
         Windows that the current model finds more novel than this are no evidence against the candidate.
     """
     held = part(held, np.flatnonzero(usable(held)))
+    current, held = _brought(current, candidate, held)
     if len(held.logp) < LEAST_HELD:
         return _alone("windows", len(held.logp), LEAST_HELD, f"at least {LEAST_HELD} windows to judge by")
     try:
@@ -92,18 +102,58 @@ def judge(
     finite = _check("finite", good, 1.0, at_least=True, what="share of results that are finite")
     if not finite.ok:
         return Verdict(passed=False, checks=(finite,))
+    there = _carried_on(current, candidate, (old, new))
     checks = [
         finite,
         _members(current, candidate, (old, new), spec),
         _entropy((old, new), spec),
-        _agreement((old, new), spec),
+        _agreement((old, new), spec, there),
         _ids((current, candidate), (old, new)),
-        _separation((old, new), spec),
+        _separation((old, new), spec, there),
         _novelty((old, new), spec),
         _reconstruction((current, candidate), held),
         _latency(scorers, held, spec, clock),
     ]
     return Verdict(all(check.ok for check in checks), tuple(checks))
+
+
+def _carried_on(current: Bundle, candidate: Bundle, scores: tuple[Scores, Scores]) -> NDArray[np.bool_]:
+    """Tell which windows are evidence of agreement: what became a new cluster is none against it, unless most windows did."""
+    old, new = scores
+    there = np.isin(candidate.clusters, current.clusters)[new.cluster]
+    known = ~old.is_novel
+    if known.any() and there[known].mean() < MOSTLY:
+        return np.ones_like(there)
+    return there
+
+
+def _brought(current: Bundle, candidate: Bundle, held: TrainingData) -> tuple[Bundle, TrainingData]:
+    """Return what the candidate is compared with: the current model, or where it was only moved along, and newest windows.
+
+    Where all windows have moved, the clusters that the current model gives them mean nothing. With the candidate's noise
+    profiles and map it is a fair reference, if the windows that were held back are clearly better known by it.
+    """
+    told = candidate.card.get("retrain")
+    moved = read_map(told.get("moved")) if isinstance(told, Mapping) else None
+    mixture = current.assigner.mixture
+    same_noise = np.array_equal(current.noise_median, candidate.noise_median)
+    if is_round(mixture) or current.blocks is not candidate.blocks or (moved is None and same_noise):
+        return current, held
+    if moved is not None and moved.shift.shape != (current.assigner.head.dimensions,):
+        return current, held
+    assigner = current.assigner if moved is None else replace(current.assigner, mixture=moved(mixture))
+    other = replace(
+        current, assigner=assigner, noise_streams=candidate.noise_streams, noise_median=candidate.noise_median,
+        noise_spread=candidate.noise_spread,
+    )  # fmt: skip
+    order = np.argsort(held.start_ns, kind="stable")
+    late = part(held, np.sort(order[-max(LEAST_LATE, len(order) // 4) :]))
+    if not len(late.logp):
+        return current, held
+    known = [
+        float(log_density(look(one, feature_map(one), late).z, one.assigner.mixture).mean()) for one in (current, other)
+    ]
+    return (other, late) if known[1] > known[0] + KNOWN_BETTER else (current, held)
 
 
 def unfit(error: ModelError) -> Verdict:
@@ -175,9 +225,9 @@ def _nats(memberships: NDArray[np.float32]) -> float:
     return mean_entropy(memberships.astype(np.float64), np.ones(len(memberships))) * float(np.log(clusters))
 
 
-def _agreement(scores: tuple[Scores, Scores], spec: GateSpec) -> Check:
+def _agreement(scores: tuple[Scores, Scores], spec: GateSpec, there: NDArray[np.bool_]) -> Check:
     old, new = scores
-    rows = np.flatnonzero(~old.is_novel)
+    rows = np.flatnonzero(~old.is_novel & there)
     value = adjusted_rand(old.cluster[rows].astype(np.int64), new.cluster[rows].astype(np.int64)) if len(rows) else 1.0
     what = "adjusted Rand index with the current model over known windows"
     return _check("agreement", value, spec.least_agreement, at_least=True, what=what)
@@ -192,8 +242,8 @@ def _ids(bundles: tuple[Bundle, Bundle], scores: tuple[Scores, Scores]) -> Check
     return _check("identity", value, SAME_ID, at_least=True, what=what)
 
 
-def _separation(scores: tuple[Scores, Scores], spec: GateSpec) -> Check:
-    known = ~scores[0].is_novel
+def _separation(scores: tuple[Scores, Scores], spec: GateSpec, there: NDArray[np.bool_]) -> Check:
+    known = ~scores[0].is_novel & there
     old, new = (
         silhouette(one.embeddings[known].astype(np.float64), one.cluster[known].astype(np.int64)) for one in scores
     )

@@ -14,13 +14,18 @@ from streamclust.core.types import F32, F64
 from streamclust.model.assigner import Assigner
 from streamclust.model.bundle import Bundle
 from streamclust.model.features import FeatureMap, Features
+from streamclust.model.mixture import log_density
 from streamclust.model.score import running
 from streamclust.train.fit import TrainingData
-from streamclust.train.kernels import Indices, placed
+from streamclust.train.kernels import Indices, is_round, placed
 from streamclust.train.prepare import MAX_NOISE_WINDOWS, MIN_NOISE_WINDOWS, Noise, noise_of
 
 BETTER = 0.1
-"""A known stream gets a new noise profile when the mean novelty of its windows falls by this with it."""
+"""A known stream gets a new noise profile when the mean novelty of its windows falls by this with it ..."""
+DENSER = 0.5
+"""... or the log density of most rises by so many nats: novelty says nothing of windows that are all beyond the last one known."""
+RECENT, LEAST_RECENT = 0.25, 200
+"""The newest part of the windows, and how many at least: what they are like now."""
 _LOOKED_AT = 64
 
 
@@ -102,6 +107,13 @@ def part(data: TrainingData, rows: NDArray[np.integer]) -> TrainingData:
     )
 
 
+def newest(data: TrainingData) -> Indices:
+    """Rows of the newest windows, ascending: a quarter, or `LEAST_RECENT`."""
+    count = min(len(data.logp), max(LEAST_RECENT, round(RECENT * len(data.logp))))
+    order = np.argsort(data.start_ns, kind="stable")
+    return np.sort(order[len(order) - count :]).astype(np.int64)
+
+
 def renewed(bundle: Bundle, data: TrainingData) -> tuple[Noise, tuple[str, ...]]:
     """Return noise profiles for what the windows have become, and the streams whose profile is another one now.
 
@@ -122,8 +134,10 @@ def renewed(bundle: Bundle, data: TrainingData) -> tuple[Noise, tuple[str, ...]]
             continue
         rows = np.flatnonzero(names == stream)
         rows = rows[np.argsort(data.start_ns[rows], kind="stable")][-MAX_NOISE_WINDOWS:]
-        found = noise_of(data.logp[rows])
-        if stream not in profiles or _better(bundle, stream, found, part(data, rows[:: -(-len(rows) // _LOOKED_AT)])):
+        found: tuple[F32, F32] | None = noise_of(data.logp[rows])
+        if stream in profiles:
+            found = _better(bundle, stream, part(data, rows))
+        if found is not None:
             profiles[stream] = found
             changed.append(stream)
     if not changed:
@@ -133,13 +147,32 @@ def renewed(bundle: Bundle, data: TrainingData) -> tuple[Noise, tuple[str, ...]]
     return Noise(own, medians, spreads, noise.fallback_median, noise.fallback_spread), tuple(changed)
 
 
-def _better(bundle: Bundle, stream: str, found: tuple[F32, F32], some: TrainingData) -> bool:
-    """Whether some windows of a known stream are clearly less novel with another noise profile."""
+def _better(bundle: Bundle, stream: str, data: TrainingData) -> tuple[F32, F32] | None:
+    """Return a noise profile by which the model knows the newest windows of a stream clearly better; None if there is none.
+
+    Those of all its windows and of the newest ones are tried, with their own spread and with the old one.
+    """
     noise = noise_in(bundle)
     at = noise.streams.index(stream)
-    shift = np.abs(found[0] - noise.medians[at]) / noise.spreads[at]
-    if float(np.median(shift)) < BETTER:  # hardly any difference: no need to look
-        return False
-    tried = Noise((stream,), found[0][None], found[1][None], noise.fallback_median, noise.fallback_spread)
-    before = look(bundle, feature_map(bundle), some).novelty.mean()
-    return bool(before - look(bundle, feature_map(bundle, tried), some).novelty.mean() > BETTER)
+    last = newest(data)
+    some = part(data, last[:: -(-len(last) // _LOOKED_AT)])
+    made = [noise_of(data.logp), noise_of(data.logp[last])] if len(last) < len(data.logp) else [noise_of(data.logp)]
+    tried = [one for median, spread in made for one in ((median, noise.spreads[at]), (median, spread))]
+    before, best = _known(bundle, some, None), None
+    for one in tried:
+        shift = np.abs(one[0] - noise.medians[at]) / noise.spreads[at]
+        if float(np.median(shift)) < BETTER:  # hardly any difference: no need to look
+            continue
+        now = _known(bundle, some, Noise((stream,), one[0][None], one[1][None], *noise[3:]))
+        denser = float(np.median(now[1] - before[1]))
+        if (before[0] - now[0] > BETTER or denser > DENSER) and (best is None or denser > best[0] + DENSER / 2):
+            best = denser, one
+    return None if best is None else best[1]
+
+
+def _known(bundle: Bundle, some: TrainingData, noise: Noise | None) -> tuple[float, F64]:
+    """Mean novelty and log densities of N windows with other noise profiles; of DEC's kernels, which are no density, 0."""
+    found = look(bundle, feature_map(bundle, noise), some)
+    mixture = bundle.assigner.mixture
+    density = np.zeros(len(found.z)) if is_round(mixture) else log_density(found.z, mixture)
+    return float(found.novelty.mean()), density

@@ -16,11 +16,13 @@ from streamclust.core.types import F64
 from streamclust.model.assigner import Assigner
 from streamclust.model.bundle import Bundle
 from streamclust.model.dec import normalised_exp
+from streamclust.model.features import FeatureMap
 from streamclust.train.describe import Assigned, describe
 from streamclust.train.fit import FitOptions, Report, TrainingData, fit
+from streamclust.train.follow import followed
 from streamclust.train.identity import Known, Matching, Swap, match
 from streamclust.train.kernels import Indices, Kernel, apart, dump, load, placed
-from streamclust.train.look import Seen, feature_map, look, part, renewed, seen, shifted, usable
+from streamclust.train.look import Seen, feature_map, look, newest, part, renewed, seen, shifted, usable
 from streamclust.train.prepare import Noise, Prepared
 from streamclust.train.recalibrate import Recalibrated, recalibrate
 from streamclust.train.select import Limits, Spans, select
@@ -114,11 +116,12 @@ class _Onward:
 
     def run(self) -> Candidate:
         """Do all the steps."""
-        current, task = self._current, self._task
+        task = self._task
         self._report("features", 0.0)
-        noise, streams = renewed(current, self._data)
-        features = feature_map(current, noise)
-        known = replace(current, noise_streams=noise.streams, noise_median=noise.medians, noise_spread=noise.spreads)
+        noise, streams = renewed(self._current, self._data)
+        features = feature_map(self._current, noise)
+        known, older = self._moved(noise, features, streams)
+        current = self._current
         before, others = (look(known, features, data) for data in (self._data, self._held))
         novelty, far = shifted(known, before, self._data.streams)
         self._near *= far
@@ -127,14 +130,14 @@ class _Onward:
         self._report("selection", 0.0)
         chosen = self._selected(before)
         self._report("clusters", 0.0)
-        dormant = dormant_of(current)
+        dormant = self._dormant
         whole = [
             at for at, x in enumerate(current.clusters) if x in task.known.merged or x in task.known.merged.values()
         ]
         novel = before.novelty > task.novel_above
-        rows = Rows(before.z, novel, chosen, others.z[others.novelty <= task.novel_above])
+        rows = Rows(before.z, novel, chosen, others.z[others.novelty <= task.novel_above], older)
         plan = Plan(self._near, task.spec.min_members, dormant=dormant, whole=whole)
-        found = warm(current.assigner.mixture, rows, plan, self._rng, self._over)
+        found = warm(known.assigner.mixture, rows, plan, self._rng, self._over)
         assigner = replace(current.assigner, mixture=found.mixture)
         self._report("calibration", 0.0)
         after = seen(known, before.features, assigner, self._data)
@@ -154,6 +157,7 @@ class _Onward:
             "novel": int(novel.sum()),
             "changes": dict(found.changes),
             "moved_out": round(far, 6),
+            "moved": self._map is not None,
             "part": found.part,
             "kept": round(found.kept, 6),
             "agreement": meaning.agreement,
@@ -162,6 +166,35 @@ class _Onward:
         }
         self._report("description", 1.0)
         return Candidate(bundle, matching, figures, found.history)
+
+    def _moved(self, noise: Noise, features: FeatureMap, streams: tuple[str, ...]) -> tuple[Bundle, Indices | None]:
+        """Return the current model as it is for the newest windows, and how many older ones lie near each cluster.
+
+        Where all windows have moved alike (`follow`), or most have a new noise profile, the older ones are no evidence of how
+        things are now: they are left out, and only tell which clusters there are.
+        """
+        current = self._current
+        known = replace(current, noise_streams=noise.streams, noise_median=noise.medians, noise_spread=noise.spreads)
+        recent = newest(self._data)
+        mixture = current.assigner.mixture
+        self._map = followed(mixture, look(known, features, part(self._data, recent)).z)
+        self._dormant = dormant_of(current)
+        if self._map is not None:
+            moved = replace(current.assigner, mixture=self._map(mixture))
+            kernels = self._map.kernels(list(self._dormant.values()))
+            self._dormant = dict(zip(self._dormant, kernels, strict=True))
+            known = replace(known, assigner=moved)
+        old = np.setdiff1d(np.arange(len(self._data.logp)), recent)
+        again = set(streams) & set(current.noise_streams)
+        if self._map is None and 2 * sum(stream in again for stream in self._data.streams) < len(self._data.logp):
+            return known, None
+        then = look(current, feature_map(current), part(self._data, old))
+        core = then.labels[(then.distance <= self._near) & (then.novelty <= self._task.novel_above)]
+        since = self._data.start_ns[recent].min()
+        self._data = part(self._data, recent)
+        self._held = part(self._held, np.flatnonzero(self._held.start_ns >= since))
+        there = np.bincount(core, minlength=len(current.clusters)).astype(np.int64)
+        return known, there
 
     def _over(self) -> bool:
         return self._clock.monotonic() - self._begun > _TRAINED * self._task.spec.time_budget
@@ -209,7 +242,7 @@ class _Onward:
         self, assigner: Assigner, noise: Noise, meaning: Recalibrated, made: tuple[Warm, Matching], after: Seen
     ) -> Bundle:
         current, data, task, (found, matching) = self._current, self._data, self._task, made
-        dormant = dict(current.card.get(DORMANT, {}))
+        dormant = {identity: dump(kernel) for identity, kernel in self._dormant.items()}
         old = {current.clusters[k]: kernel for k, kernel in self._retired(found).items()}
         dormant |= {identity: dump(kernel) for identity, kernel in old.items()}
         left = [(x, kernel) for x, kernel in dormant.items() if x not in matching.ids][-MOST_DORMANT:]
@@ -220,7 +253,12 @@ class _Onward:
             "seed": task.seed,
             "stop": "warm start",
             "novelty": meaning.novelty.told,
-            "retrain": {"update": "centroids", "from": task.swap.from_model, "changes": dict(found.changes)},
+            "retrain": {
+                "update": "centroids",
+                "from": task.swap.from_model,
+                "changes": dict(found.changes),
+                "moved": None if self._map is None else self._map.to_json(),
+            },
             DORMANT: dict(left),
         }
         return replace(
@@ -237,7 +275,8 @@ class _Onward:
         )
 
     def _retired(self, found: Warm) -> dict[int, Kernel]:
-        kernels = apart(self._current.assigner.mixture)
+        mixture = self._current.assigner.mixture
+        kernels = apart(mixture if self._map is None else self._map(mixture))
         return {k: kernels[k] for k in found.retired}
 
 

@@ -37,6 +37,8 @@ class Rows(NamedTuple):
     """Rows that are fitted, balanced over classes and streams; the others count for what is there."""
     held: F64
     """Embeddings of windows that nothing is fitted to, and that are not novel, shape (M, D): they keep clusters from being retired."""
+    older: Indices | None = None
+    """Windows near the centre of each cluster that are no longer among the rows, shape (K,): they keep it from being retired, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,8 @@ class _Work:
         core = labels[~rows.novel & (distance <= near)]
         others = placed(self._start, rows.held)
         there = np.bincount(np.concatenate([core, others.labels[others.distance <= near]]), minlength=len(self._old))
+        if rows.older is not None:
+            there = there + rows.older
         live = np.bincount(core, minlength=len(self._old)) >= LEAST_LIVE
         for k, kernel in enumerate(self._old):
             if there[k] >= LEAST_CORE:

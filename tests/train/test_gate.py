@@ -9,7 +9,9 @@ from streamclust.core.errors import CorruptModel
 from streamclust.core.retrain_specs import GateSpec
 from streamclust.model.novelty import Tails
 from streamclust.train import gate
+from streamclust.train.follow import Map
 from streamclust.train.gate import judge, silhouette, unfit
+from streamclust.train.prepare import noise_of
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +133,37 @@ def test_the_silhouette_is_that_of_its_definition():
     wanted = np.mean([1 - 1 / 11, 1 - 1 / 10, 1 - 2 / 9.5, 1 - 2 / 11.5])
     assert silhouette(z, labels) == pytest.approx(wanted)
     assert silhouette(z, np.zeros(4, np.int64)) is None
+
+
+def test_where_all_windows_moved_a_candidate_is_compared_with_the_current_model_moved_along(bundle):
+    held = windows((60, 50, 40), 9, later=2, gain=15.0)[0]
+    noise = noise_of(held.logp)
+    renewed = replace(bundle, noise_median=noise[0][None], noise_spread=noise[1][None])
+    found = verdict(bundle, renewed, held)
+    assert found.passed, found.reasons
+    checks = {check.name: check.value for check in found.checks}
+    assert checks["agreement"] == checks["identity"] == 1.0
+    exchanged = replace(renewed, clusters=("C2", "C1", "C3"))
+    assert failed(verdict(bundle, exchanged, held)) == {"identity"}
+
+
+def test_a_map_that_makes_the_windows_no_better_known_excuses_nothing(bundle, held):
+    dimensions = bundle.assigner.head.dimensions
+    away = Map(np.zeros(dimensions), np.ones(dimensions), np.full(dimensions, 3.0))
+    mixture = away(bundle.assigner.mixture)
+    card = {**bundle.card, "retrain": {"moved": away.to_json()}}
+    candidate = replace(bundle, assigner=replace(bundle.assigner, mixture=mixture), card=card)
+    assert not verdict(bundle, candidate, held).passed
+
+
+def test_windows_that_became_a_new_cluster_are_no_disagreement_unless_most_did(bundle, held, monkeypatch):
+    old = gate._scored(gate.Scorer(bundle, held.profile, 0.995), held)
+    count = len(held.logp)
+    named = replace(bundle, clusters=("C1", "C2", "C9"))  # the third kernel is a new cluster
+
+    few = replace(old, cluster=np.where(np.arange(count) < count // 5, 2, 0))
+    many = replace(old, cluster=np.where(np.arange(count) < count // 2, 2, 0))
+    known = replace(old, is_novel=np.zeros(count, bool))
+
+    assert gate._carried_on(bundle, named, (known, few)).sum() == count - count // 5
+    assert gate._carried_on(bundle, named, (known, many)).all()

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from retraining import PROFILE, model, windows
 
 from streamclust.model.score import Scorer
-from streamclust.train.look import feature_map, look, noise_in, part, renewed, shifted, usable
+from streamclust.train.look import feature_map, look, newest, noise_in, part, renewed, shifted, usable
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +63,18 @@ def test_what_moves_all_windows_alike_makes_none_of_them_new_but_a_class_is(bund
     mixed, y = windows((150, 120, 90, 30), 4)
     novelty, _ = shifted(bundle, look(bundle, feature_map(bundle), mixed), mixed.streams)
     assert (novelty > 0.995)[y == 3].mean() > 0.9
+
+
+def test_windows_far_beyond_all_known_ones_still_get_a_new_profile(bundle):
+    data, _ = windows((60, 50, 40), 3, gain=200.0)
+    noise, changed = renewed(bundle, data)
+    assert changed == ("a",)
+    assert look(bundle, feature_map(bundle, noise), data).novelty.mean() < 0.9
+
+
+def test_the_newest_windows_are_a_quarter_or_two_hundred_by_their_time():
+    data, _ = windows((500, 500))
+    late = replace(data, start_ns=data.start_ns[::-1].copy())
+    np.testing.assert_array_equal(newest(data), np.arange(750, 1000))
+    np.testing.assert_array_equal(newest(late), np.arange(250))
+    assert len(newest(part(data, np.arange(300)))) == 200

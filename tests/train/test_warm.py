@@ -100,3 +100,10 @@ def test_windows_like_none_and_numbers_that_are_not_finite_make_no_model(start):
         go(start, rng.uniform(-1e4, 1e4, (15, 3)), np.ones(15, bool))
     with pytest.raises(ModelError, match="finite"):
         go(start, np.full((30, 3), np.nan))
+
+
+def test_older_windows_keep_a_cluster_from_being_retired(start):
+    z = cloud((200, 200), centres=CENTRES[:2])
+    rows = Rows(z, np.zeros(len(z), bool), np.arange(len(z)), np.empty((0, 3)), np.array([0, 0, 9]))
+    found = warm(start, rows, PLAN, np.random.default_rng(0), never)
+    assert (found.retired, found.changes["resting"]) == ((), 1)
