@@ -249,6 +249,7 @@ class _Daemon:
             usual = isinstance(error, Rebalanced)  # workers come and go
             self._log.event("turn.failed", "info" if usual else "warning", error=error, retry_seconds=self._retry)
             self._alive()
+            gc.collect()  # clients leave the sockets of connections that failed to the collector, which looks rarely
             if self._stop.wanted:
                 self._clock.sleep(RETRY_FIRST)
             else:
