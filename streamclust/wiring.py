@@ -44,6 +44,10 @@ from streamclust.train.first import first_fit
 from streamclust.train.identity import Swap, switched
 
 
+LINEAGE_MOST = 20
+"""Records of a cluster's lineage that are told with it, the newest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What is open while a daemon runs."""
@@ -127,7 +131,7 @@ def loop(config: Config, parts: Parts) -> Loop:
     source = SOURCES[config.source.type](config.source, parts)
     sinks = _sinks(config, parts, source)
     announce: list[Announce] = [partial(_known, parts)]
-    announce += [sink.announce for sink in sinks if isinstance(sink, KafkaSink)]
+    announce += [partial(_with_lineage, parts, sink.announce) for sink in sinks if isinstance(sink, KafkaSink)]
     return Loop(config, source, sinks, live, parts.clock, Aside(announce, _keeper(config, parts)))
 
 
@@ -151,6 +155,17 @@ def _known(parts: Parts, version: int, table: Sequence[Mapping[str, Any]]) -> No
     new = [str(row["cluster"]) for row in table if row["cluster"] not in known]
     if new:
         parts.identities.record(switched((), new, Swap(parts.clock.now_ns(), None, version)))
+
+
+def _with_lineage(parts: Parts, announce: Announce, version: int, table: Sequence[Mapping[str, Any]]) -> None:
+    """Tell the table with what people call each cluster, and where it comes from."""
+    names, made = parts.identities.names(), parts.identities.lineage()
+    rows = []
+    for row in table:
+        cluster = str(row["cluster"])
+        mine = [record._asdict() for record in made if record.identity == cluster]
+        rows.append({**row, "name": names.get(cluster), "lineage": mine[-LINEAGE_MOST:]})
+    announce(version, rows)
 
 
 def _sinks(config: Config, parts: Parts, source: Source) -> list[Sink]:

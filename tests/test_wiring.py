@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import typing
 from contextlib import closing
 
@@ -79,3 +80,21 @@ def test_the_clusters_of_a_model_become_identities_once(tmp_path):
             ("birth", "C2", 1),
             ("birth", "C3", 2),
         ]
+
+
+def test_the_table_of_clusters_is_told_with_names_and_lineage(tmp_path):
+    told = []
+    with StateDir.open(tmp_path / "state") as state, closing(Identities(state.path / IDENTITIES)) as identities:
+        results = Results(state.database)
+        parts = wiring.Parts(state, results, ModelStore(state.models), ManualClock(), identities)
+        table = [{"cluster": "C1", "windows": 5}, {"cluster": "C2", "windows": 3}]
+        wiring._known(parts, 1, table)
+        identities.name("C2", "rockfall", "ann", 5)
+        wiring._with_lineage(parts, lambda version, rows: told.append((version, list(rows))), 1, table)
+        results.close()
+
+    ((version, rows),) = told
+    assert version == 1
+    assert [(row["cluster"], row["name"], row["windows"]) for row in rows] == [("C1", None, 5), ("C2", "rockfall", 3)]
+    assert [[(x["kind"], x["to_model"]) for x in row["lineage"]] for row in rows] == [[("birth", 1)], [("birth", 1)]]
+    json.dumps(rows)
