@@ -43,7 +43,6 @@ from streamclust.stream.sinks.stdout import StdoutSink
 from streamclust.train.first import first_fit
 from streamclust.train.identity import Swap, switched
 
-
 LINEAGE_MOST = 20
 """Records of a cluster's lineage that are told with it, the newest."""
 
