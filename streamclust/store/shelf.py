@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamclust.core.errors import CorruptModel, ModelError, StateLocked, UsageError
 from streamclust.core.specs import Config
 from streamclust.store.durable import make_dir, write_file
 from streamclust.store.models import ModelStore
+
+if TYPE_CHECKING:
+    from streamclust.model.bundle import Bundle
 
 MANIFEST = "model.json"
 TENSORS = "model.safetensors"
@@ -178,7 +182,8 @@ def export(store: ModelStore, version: int, where: Path) -> None:
 def adopt(where: Path, config: Config, *, activate: bool) -> Adopted:
     """Check a model against the settings and publish it as a new version of the daemon's state directory.
 
-    A daemon may run meanwhile: it sees an activation within a second or so.
+    A daemon may run meanwhile: it sees an activation within a second or so. The clusters get ids that no cluster here ever
+    had; only a model that is here already, as one that was exported, keeps its own.
 
     Parameters
     ----------
@@ -201,7 +206,7 @@ def adopt(where: Path, config: Config, *, activate: bool) -> Adopted:
     from streamclust.signal.groups import Grouping
 
     try:
-        files = {name: (where / name).read_bytes() for name in (MANIFEST, TENSORS)}
+        files: Mapping[str, bytes] = {name: (where / name).read_bytes() for name in (MANIFEST, TENSORS)}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"MODEL_DIR: must be a directory with {MANIFEST} and {TENSORS} (got {where})") from error
     bundle = Scorer(from_bytes(files), config.profile, config.model.novel_above).bundle
@@ -214,10 +219,26 @@ def adopt(where: Path, config: Config, *, activate: bool) -> Adopted:
     state = Path(config.state.dir)
     prepare(state)
     store = ModelStore(state / "models")
+    if not any(store.holds(version, files) for version in store.versions()):
+        files = _own_ids(bundle, state)
     version = store.publish(files)
     if activate:
         store.activate(version)
     return Adopted(version, store.newest_good() or version)
+
+
+def _own_ids(bundle: Bundle, state: Path) -> Mapping[str, bytes]:
+    """Return the files of a model whose clusters have ids that no other cluster here ever had."""
+    from streamclust.store.identities import IDENTITIES, Identities
+
+    with closing(Identities(state / IDENTITIES)) as identities:
+        last = identities.last()
+        new = {old: f"C{last + at}" for at, old in enumerate(bundle.clusters, start=1)}
+        identities.reserve(last + len(new))
+    table = tuple(
+        {**row, **({"cluster": new[row["cluster"]]} if row.get("cluster") in new else {})} for row in bundle.table
+    )
+    return replace(bundle, clusters=tuple(new.values()), table=table).to_bytes()
 
 
 def prepare(path: Path) -> None:

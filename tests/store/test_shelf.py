@@ -12,7 +12,7 @@ import pytest
 from streamclust.core.errors import CorruptModel, ModelError, ProfileMismatch, UsageError
 from streamclust.core.specs import Config, ProfileSpec
 from streamclust.core.types import NS
-from streamclust.model.bundle import MANIFEST, TENSORS
+from streamclust.model.bundle import MANIFEST, TENSORS, from_bytes
 from streamclust.model.encoder import EncoderWeights
 from streamclust.store import shelf
 from streamclust.store.models import ModelStore
@@ -193,3 +193,24 @@ def test_a_version_that_is_not_there_is_corrupt(made):
     shelf.adopt(where, config, activate=False)
     with pytest.raises(CorruptModel, match=r"^there is no version 7; versions: 1, 2$"):
         shelf.manifest(store_of(config), 7)
+
+
+def test_the_clusters_of_another_model_are_not_those_that_were_here_before(made):
+    where, config = made
+    shelf.adopt(where, config, activate=True)
+    again = shelf.adopt(where, config, activate=True)
+    other = json.loads((where / MANIFEST).read_bytes())
+    assert shelf.manifest(store_of(config), again.version)["clusters"] == other["clusters"] == ["C1", "C2"], (
+        "it is the same model"
+    )
+
+    changed_model = replace(
+        from_bytes({name: (where / name).read_bytes() for name in (MANIFEST, TENSORS)}), card={"other": 1}
+    )
+    for name, content in changed_model.to_bytes().items():
+        (where / name).write_bytes(content)
+    found = shelf.adopt(where, config, activate=True)
+
+    card = shelf.manifest(store_of(config), found.version)
+    assert card["clusters"] == ["C3", "C4"]
+    assert [row["cluster"] for row in card["table"]] == ["C3", "C4"]
