@@ -32,6 +32,7 @@ Status = Literal["ok", "note", "fail"]
 DEPENDENCIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "kafka-python": ("kafka", "3.0.12"),
+        "msgpack": ("msgpack", "1.1"),
         "numpy": ("numpy", "2.0"),
         "obspy": ("obspy", "1.5"),
         "onnxruntime": ("onnxruntime", "1.20"),
@@ -52,6 +53,7 @@ EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
         "umap": (("umap-learn", "numba"), "the method umap_gmm, and maps by UMAP in reports"),
         "parquet": (("pyarrow",), "events as Parquet files"),
         "confluent": (("confluent-kafka",), "the faster Kafka client, kafka.client: confluent"),
+        "bench": (("river",), "other stream clusterers to compare with, in benchmarks/drift.py"),
     }
 )
 """Extra -> its distributions, and what it adds."""
