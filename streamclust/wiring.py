@@ -43,6 +43,8 @@ from streamclust.stream.sinks.stdout import StdoutSink
 from streamclust.train.first import first_fit
 from streamclust.train.identity import Swap, switched
 
+ROOM = 64_000_000
+"""Bytes that must be free beyond twice `state.reserve_bytes` for windows to be kept to learn from."""
 LINEAGE_MOST = 20
 """Records of a cluster's lineage that are told with it, the newest."""
 
@@ -145,7 +147,11 @@ def _keeper(config: Config, parts: Parts) -> Keeper | None:
             return KafkaKeeper(_linked(parts).client, config.kafka, digest)
         return Buffer.open(parts.state.path / BUFFER, config.buffer, digest)
 
-    return Keeper(opened, config.buffer, config.profile, parts.clock, triggered=config.windows.mode == "triggered")
+    def room() -> bool:
+        return config.model.share == "kafka" or parts.state.free_bytes() > 2 * config.state.reserve_bytes + ROOM
+
+    triggered = config.windows.mode == "triggered"
+    return Keeper(opened, config.buffer, config.profile, parts.clock, triggered=triggered, room=room)
 
 
 def _known(parts: Parts, version: int, table: Sequence[Mapping[str, Any]]) -> None:

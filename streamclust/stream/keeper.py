@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from streamclust.core.clock import Clock
-from streamclust.core.errors import StreamclustError
+from streamclust.core.errors import SinkUnavailable, StreamclustError
 from streamclust.core.profile_spec import ProfileSpec
 from streamclust.core.reports import BufferReport
 from streamclust.core.retrain_specs import BufferSpec
@@ -69,6 +69,10 @@ class _Candidate(NamedTuple):
     make: Callable[[], Kept]
 
 
+def _always() -> bool:
+    return True
+
+
 class Keeper:
     """Chooses which windows of the loop are kept. One thread uses it; `keep` raises nothing that a disk or broker does.
 
@@ -82,6 +86,8 @@ class Keeper:
         Called before the first window, and again after a failure.
     triggered
         Windows begin where something happens, so that they are not thinned on the grid.
+    room
+        Says whether the disk has room for it: what is kept to learn from must not be what stops the taking in.
     """
 
     def __init__(
@@ -92,8 +98,10 @@ class Keeper:
         clock: Clock,
         *,
         triggered: bool = False,
+        room: Callable[[], bool] = _always,
     ) -> None:
         self._open = open_buffer
+        self._room = room
         self._spec = spec
         self._profile = profile
         self._clock = clock
@@ -161,6 +169,8 @@ class Keeper:
 
     def _put(self, chosen: list[Kept]) -> None:
         try:
+            if not self._room():
+                raise SinkUnavailable("too little room on the disk for windows to learn from")
             if self._buffer is None:
                 self._buffer = self._open()
             self._count(taken=self._buffer.put(chosen))

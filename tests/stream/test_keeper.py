@@ -282,3 +282,17 @@ def test_it_fills_a_real_buffer(tmp_path):
 def test_both_places_where_windows_go_are_takers():
     takers: list[type[Taker]] = [Buffer, KafkaKeeper]
     assert all(hasattr(taker, "put") and hasattr(taker, "close") for taker in takers)
+
+
+def test_where_the_disk_has_no_room_nothing_is_kept_and_it_is_told():
+    opened, clock = [], ManualClock()
+    keeper = Keeper(lambda: opened.append(1), spec(), PROFILE, clock, room=lambda: False)
+    some = batch(8)
+    keeper.keep(some, events(some))
+    clock.sleep(2.0)
+    keeper.flush()
+
+    assert opened == []
+    (notice,) = keeper.notices()
+    assert "too little room" in notice.fields["error"]
+    keeper.close()
