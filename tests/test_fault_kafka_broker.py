@@ -43,7 +43,7 @@ def assert_whole(worker: Worker, cluster, delivery: str) -> None:
     worker.reaches(1)
     # a transaction that was carried out and whose answer was lost is in no counter: nobody knows of it
     counted = 1.0 if delivery == "at_least_once" else 0.8
-    worker.wait(lambda: worker.counter("events_total") >= counted * len(worker.expected))
+    worker.wait(lambda: worker.aborted or worker.counter("events_total") >= counted * len(worker.expected))
     worker.stop()
     repeats = assert_all_there(worker.given(cluster.internal), worker.expected, once=delivery == "exactly_once")
     assert worker.rejects(cluster.internal) == [], "no fault makes a message unusable"
