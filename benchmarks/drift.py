@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from streamclust.model.bundle import Bundle
 from streamclust.train.agreement import adjusted_rand
 from streamclust.train.fit import FitOptions, fit
-from streamclust.train.look import feature_map, look, part
+from streamclust.train.look import feature_map, look
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "labelled"
 SETS = ("spikes_martinez2009_sim4", "emg_gestures6", "ucr_CBF", "ucr_TwoPatterns", "ucr_ECG5000")
@@ -133,7 +133,7 @@ def measure(path: Path, seed: int) -> dict[str, Any]:
     stream = played(path, seed)
     rows = beginning(stream)
     options = FitOptions(clusters=len(np.unique(stream.y[rows])), method="gmm", seed=seed)
-    bundle = fit(part(stream.data, rows), options).bundle
+    bundle = fit(stream.data.part(rows), options).bundle
     with tempfile.TemporaryDirectory() as state:
         made = methods(stream, bundle, seed, Path(state))
         found = {name: played_through(stream, method) for name, method in made.items()}

@@ -17,7 +17,7 @@ from streamclust.model.bundle import Bundle, from_bytes
 from streamclust.store.buffer import BUFFER, Buffer, Kept, open_readonly
 from streamclust.store.models import ModelStore
 from streamclust.train.drift import TrainerState, due
-from streamclust.train.look import Seen, feature_map, look, part
+from streamclust.train.look import Seen, feature_map, look
 from streamclust.train.trainer import Settings, Site, needs_wave, run
 from streamclust.train.watch import Taken, series
 
@@ -75,7 +75,7 @@ class Loop:
         self._seen: Seen = look(self._bundle, feature_map(self._bundle), self._stream.data)
 
     def _put(self, rows: NDArray[np.intp]) -> None:
-        data, seen = part(self._stream.data, rows), self._seen
+        data, seen = self._stream.data.part(rows), self._seen
         kept = [
             Kept(
                 f"w{row}", data.streams[at], int(data.start_ns[at]), int(data.end_ns[at]), self._version,

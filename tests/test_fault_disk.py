@@ -5,29 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import daemons
 import pytest
+from small_disk import small_disk
 
 pytestmark = [
     pytest.mark.fault,
     pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root"),
 ]
-
-
-@contextmanager
-def small_disk(at: Path, size: str = "8m") -> Iterator[Path]:
-    at.mkdir(parents=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", at], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"tmpfs cannot be mounted here: {done.stderr.decode().strip()}")
-    try:
-        yield at
-    finally:
-        subprocess.run(["umount", at], check=True)
 
 
 def fill(ballast: Path) -> None:
@@ -50,7 +37,7 @@ def expected(data, tmp_path_factory):
 
 
 def test_case_61_disk_full_pauses_and_goes_on_when_space_returns(data, expected, tmp_path):
-    with small_disk(tmp_path / "state") as state:
+    with small_disk(tmp_path / "state", "8m") as state:
         source = {"type": "files", "paths": [str(data)], "speed": 60}
         with daemons.running(daemons.config(tmp_path, data, source=source, loop={"max_delay": 0.05})) as process:
             daemons.wait_for(lambda: daemons.count(state) > 30)
@@ -94,7 +81,7 @@ def test_below_the_reserve_intake_pauses_before_the_disk_is_full(data, expected,
 
 
 def test_case_62_a_read_only_state_directory_is_refused_with_a_clear_message(data, tmp_path):
-    with small_disk(tmp_path / "state") as state:
+    with small_disk(tmp_path / "state", "8m") as state:
         subprocess.run(["mount", "-o", "remount,ro", state], check=True)
         code, log = daemons.finish(daemons.start(daemons.config(tmp_path, data)))
         subprocess.run(["mount", "-o", "remount,rw", state], check=True)
@@ -105,7 +92,7 @@ def test_case_62_a_read_only_state_directory_is_refused_with_a_clear_message(dat
 
 
 def test_case_59_while_outputs_are_stuck_the_first_signal_waits_and_the_second_stops_at_once(data, tmp_path):
-    with small_disk(tmp_path / "state") as state:
+    with small_disk(tmp_path / "state", "8m") as state:
         source = {"type": "files", "paths": [str(data)], "speed": 60}
         with daemons.running(daemons.config(tmp_path, data, source=source, loop={"max_delay": 0.05})) as process:
             daemons.wait_for(lambda: daemons.count(state) > 30)
@@ -119,7 +106,7 @@ def test_case_59_while_outputs_are_stuck_the_first_signal_waits_and_the_second_s
 
 
 def test_a_stop_takes_at_most_shutdown_timeout(data, tmp_path):
-    with small_disk(tmp_path / "state") as state:
+    with small_disk(tmp_path / "state", "8m") as state:
         source = {"type": "files", "paths": [str(data)], "speed": 60}
         path = daemons.config(tmp_path, data, source=source, loop={"max_delay": 0.05}, shutdown_timeout=2.0)
         with daemons.running(path) as process:

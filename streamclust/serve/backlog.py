@@ -10,6 +10,8 @@ from streamclust.core.reports import TurnReport
 
 SAY_EVERY = 30.0
 """Seconds between two sayings."""
+FIRST = 2.0
+"""Seconds that a backlog must be seen before the first one: a speed needs two sights."""
 OVER = 60.0
 """Seconds of the last turns that the speed is taken of."""
 SMALL = 10_000
@@ -36,7 +38,7 @@ class Backlog:
         self._said: float | None = None
 
     def observe(self, report: TurnReport, now: float) -> Iterator[Behind]:
-        """Take a report; yield at most one saying, at the first sight of a backlog and every `SAY_EVERY` seconds.
+        """Take a report; yield at most one saying, `FIRST` seconds after the first sight of a backlog and every `SAY_EVERY` seconds.
 
         Parameters
         ----------
@@ -52,7 +54,7 @@ class Backlog:
         while now - self._seen[0][0] > OVER:
             self._seen.popleft()
         if self._said is None:
-            self._said = now - SAY_EVERY + min(SAY_EVERY, 10.0)
+            self._said = now - SAY_EVERY + FIRST
         if now - self._said >= SAY_EVERY:
             self._said = now
             yield self._behind()

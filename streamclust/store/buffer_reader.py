@@ -15,6 +15,7 @@ from streamclust.core.errors import StateError
 from streamclust.store.buffer_file import FIELDS, checked, connected, translated
 from streamclust.store.kept import Damaged, Kept, Stored, restored, stratum
 
+BUFFER: Final = "buffer.sqlite"
 READ_TOGETHER: Final = 128
 """Windows that are read at once."""
 

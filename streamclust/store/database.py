@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from streamclust.core.errors import DurabilityError, SinkUnavailable, StateError, StateVersion, StreamclustError
 
@@ -28,6 +28,28 @@ _WAIT: Final = frozenset(
     }
 )
 _FSYNC: Final = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+
+
+class Reader:
+    """Queries over an open connection; one thread at a time.
+
+    Raises
+    ------
+    SinkUnavailable
+        By every query: the database is locked or unreadable now.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._con = connection
+
+    def close(self) -> None:
+        """Release the connection. May be called twice."""
+        self._con.close()
+
+    def _rows(self, sql: str, *values: Any) -> list[Any]:
+        with translated(self.path):
+            return self._con.execute(sql, values).fetchall()
 
 
 def open_to_write(path: Path, schema: int, statements: Sequence[str]) -> sqlite3.Connection:

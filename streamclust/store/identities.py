@@ -15,7 +15,7 @@ from streamclust.core import journal as journals
 from streamclust.core.errors import StateError, UsageError
 from streamclust.core.journal import Action
 from streamclust.core.lineage import Lineage, number, resolve
-from streamclust.store.database import open_to_read, open_to_write, transaction, translated
+from streamclust.store.database import Reader, open_to_read, open_to_write, transaction
 
 SCHEMA_VERSION: Final = 1
 IDENTITIES: Final = "identities.sqlite"
@@ -83,18 +83,11 @@ class Identity(NamedTuple):
     """A person's word: it is shown as that one."""
 
 
-class IdentitiesReader:
-    """Queries over an open connection; one thread at a time.
-
-    Raises
-    ------
-    SinkUnavailable
-        By every query: the database is locked or unreadable now.
-    """
+class IdentitiesReader(Reader):
+    """Clusters, their lineage, and what people said of them."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path = path
-        self._con = connection
+        super().__init__(path, connection)
         self._seen: tuple[int, int] | None = None
         self._all: Mapping[str, Identity] = MappingProxyType({})
         self._names: Mapping[str, str] = MappingProxyType({})
@@ -148,10 +141,6 @@ class IdentitiesReader:
         own = [a for a in actions if a.identity == identity or a.field == "merged_into"]
         return [_lineage(row) for row in self._rows(sql, identity)], own
 
-    def close(self) -> None:
-        """Release the connection. May be called twice."""
-        self._con.close()
-
     def _refresh(self) -> None:
         (version,) = self._rows("PRAGMA data_version")[0]  # moves when another connection commits
         seen = (int(version), self._con.total_changes)  # moves when this one does
@@ -174,10 +163,6 @@ class IdentitiesReader:
             some = f"there are {', '.join([*everything][:12])}{', ...' if len(everything) > 12 else ''}"
             raise UsageError(f"no cluster {identity[:40]!r}; {some if everything else 'there is none yet'}")
         return everything[identity]
-
-    def _rows(self, sql: str, *values: Any) -> list[Any]:
-        with translated(self.path):
-            return self._con.execute(sql, values).fetchall()
 
 
 class Identities(IdentitiesReader):

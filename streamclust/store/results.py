@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from streamclust.core.types import Event, Positions, Reject
-from streamclust.store.database import open_to_read, open_to_write, transaction, translated, user_version
+from streamclust.store.database import Reader, open_to_read, open_to_write, transaction, user_version
 
 SCHEMA_VERSION: Final = 2
 DATABASE: Final = "streamclust.sqlite"
@@ -101,18 +101,11 @@ class Quarantined(NamedTuple):
     at_ns: int
 
 
-class ResultsReader:
-    """Queries over an open connection; one thread at a time.
-
-    Raises
-    ------
-    SinkUnavailable
-        By every query: the database is locked or unreadable now.
-    """
+class ResultsReader(Reader):
+    """Events, rejects and positions."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path = path
-        self._con = connection
+        super().__init__(path, connection)
         self._may_be_relabelled = user_version(connection) > 1
 
     def positions(self) -> dict[str, int]:
@@ -152,19 +145,11 @@ class ResultsReader:
         sql = "SELECT model, cluster FROM relabels WHERE window_id = ? ORDER BY at_ns, rowid"
         return first + (self._rows(sql, window_id) if first and self._may_be_relabelled else [])
 
-    def close(self) -> None:
-        """Release the connection. May be called twice."""
-        self._con.close()
-
     def _newest(self) -> str:
         """Return where events have their newest labels; the view costs time, so only where there are any."""
         if self._may_be_relabelled and self._rows("SELECT 1 FROM relabels LIMIT 1"):
             return "labelled"
         return "assignments"
-
-    def _rows(self, sql: str, *values: int | str) -> list[Any]:
-        with translated(self.path):
-            return self._con.execute(sql, values).fetchall()
 
 
 class Results(ResultsReader):

@@ -69,6 +69,26 @@ class TrainingData:
     wave: F32 | None = None
     """Prepared waveforms, shape (N, C, samples), for profiles that embed them."""
 
+    def usable(self) -> NDArray[np.bool_]:
+        """Which windows are finite, shape (N,)."""
+        good = np.isfinite(self.logp).all(axis=(1, 2, 3))
+        if self.wave is not None:
+            good &= np.isfinite(self.wave).all(axis=(1, 2))
+        return np.asarray(good)
+
+    def part(self, rows: NDArray[np.integer]) -> TrainingData:
+        """Return some of the windows."""
+        return replace(
+            self,
+            logp=self.logp[rows],
+            streams=[self.streams[row] for row in rows.tolist()],
+            start_ns=self.start_ns[rows],
+            end_ns=self.end_ns[rows],
+            peak=self.peak[rows],
+            rms=self.rms[rows],
+            wave=None if self.wave is None else self.wave[rows],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
@@ -155,10 +175,8 @@ class _Fit:
         if options.method != "auto" and options.method not in NAMES:
             raise ModelError(f"method: must be auto or one of {', '.join(NAMES)} (got {options.method})")
         self._all, self._options, self._report, self._clock = data, options, report, clock
-        self._usable = np.isfinite(data.logp).all(axis=(1, 2, 3))
-        if data.wave is not None:
-            self._usable &= np.isfinite(data.wave).all(axis=(1, 2))
-        self._data = data if self._usable.all() else _subset(data, np.flatnonzero(self._usable))
+        self._usable = data.usable()
+        self._data = data if self._usable.all() else data.part(np.flatnonzero(self._usable))
         least = 2 if options.clusters == "auto" else options.clusters
         if len(self._data.logp) < max(2, least):
             raise ModelError(
@@ -276,7 +294,7 @@ class _Fit:
     ) -> tuple[Calibration | None, Novelty]:
         """Temperature and novelty from two fits to halves of the windows, each measured on the half it had not seen."""
         some = np.sort(self._rng.permutation(len(train))[:CALIBRATION_ROWS])
-        rows, seen = train[some], _subset(self._data, chosen[some])
+        rows, seen = train[some], self._data.part(chosen[some])
         given = seen.logp, seen.wave, seen.streams
         clusters = fitted.assigner.mixture.clusters
         made: list[tuple[NDArray[np.int64], Assigner]] = []
@@ -366,19 +384,6 @@ class _Fit:
             seconds=self._seconds,
             warnings=tuple(self._warnings),
         )
-
-
-def _subset(data: TrainingData, rows: NDArray[np.intp]) -> TrainingData:
-    return replace(
-        data,
-        logp=data.logp[rows],
-        streams=[data.streams[row] for row in rows.tolist()],
-        start_ns=data.start_ns[rows],
-        end_ns=data.end_ns[rows],
-        peak=data.peak[rows],
-        rms=data.rms[rows],
-        wave=None if data.wave is None else data.wave[rows],
-    )
 
 
 def _by_size(assigner: Assigner, rows: F32) -> Assigner:

@@ -22,7 +22,7 @@ from streamclust.train.fit import TrainingData
 from streamclust.train.follow import read_map
 from streamclust.train.guards import mean_entropy
 from streamclust.train.kernels import Indices, is_round
-from streamclust.train.look import feature_map, look, part, usable
+from streamclust.train.look import feature_map, look
 
 LEAST_HELD = 20
 """Windows that a candidate is judged on at least."""
@@ -88,7 +88,7 @@ def judge(
     novel_above
         Windows that the current model finds more novel than this are no evidence against the candidate.
     """
-    held = part(held, np.flatnonzero(usable(held)))
+    held = held.part(np.flatnonzero(held.usable()))
     current, held = _brought(current, candidate, held)
     if len(held.logp) < LEAST_HELD:
         return _alone("windows", len(held.logp), LEAST_HELD, f"at least {LEAST_HELD} windows to judge by")
@@ -147,7 +147,7 @@ def _brought(current: Bundle, candidate: Bundle, held: TrainingData) -> tuple[Bu
         noise_spread=candidate.noise_spread,
     )  # fmt: skip
     order = np.argsort(held.start_ns, kind="stable")
-    late = part(held, np.sort(order[-max(LEAST_LATE, len(order) // 4) :]))
+    late = held.part(np.sort(order[-max(LEAST_LATE, len(order) // 4) :]))
     if not len(late.logp):
         return current, held
     known = [
@@ -304,7 +304,7 @@ def _unexplained(bundle: Bundle, held: TrainingData) -> float:
     block = next(one for one in bundle.blocks if one.name == name)
     left = total = 0.0
     for first in range(0, len(held.logp), _SCORED):
-        some = part(held, np.arange(first, min(first + _SCORED, len(held.logp))))
+        some = held.part(np.arange(first, min(first + _SCORED, len(held.logp))))
         rows = features.raw([name], some.logp, some.wave, some.streams)[name]
         left += float(block.project(rows)[1].sum()) * block.residual
         total += float(np.square(rows - rows.mean(axis=0), dtype=np.float64).sum())
@@ -313,7 +313,7 @@ def _unexplained(bundle: Bundle, held: TrainingData) -> float:
 
 def _latency(scorers: list[Scorer], held: TrainingData, spec: GateSpec, clock: Clock) -> Check:
     """Shortest of a few times to score a batch, both models in turn; on a busy machine of some more before it is too long."""
-    some = part(held, np.arange(min(_BATCH, len(held.logp))))
+    some = held.part(np.arange(min(_BATCH, len(held.logp))))
     best = [np.inf, np.inf]
     value = np.inf
     for turn in range(_MOST_REPEATS):

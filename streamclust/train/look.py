@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -85,28 +84,6 @@ def shifted(bundle: Bundle, found: Seen, streams: Sequence[str]) -> tuple[NDArra
     return bundle.novelty(found.distance / far, found.features.residual / left, streams), far
 
 
-def usable(data: TrainingData) -> NDArray[np.bool_]:
-    """Which windows are finite, shape (N,)."""
-    good = np.isfinite(data.logp).all(axis=(1, 2, 3))
-    if data.wave is not None:
-        good &= np.isfinite(data.wave).all(axis=(1, 2))
-    return np.asarray(good)
-
-
-def part(data: TrainingData, rows: NDArray[np.integer]) -> TrainingData:
-    """Return some of the windows."""
-    return replace(
-        data,
-        logp=data.logp[rows],
-        streams=[data.streams[row] for row in rows.tolist()],
-        start_ns=data.start_ns[rows],
-        end_ns=data.end_ns[rows],
-        peak=data.peak[rows],
-        rms=data.rms[rows],
-        wave=None if data.wave is None else data.wave[rows],
-    )
-
-
 def newest(data: TrainingData) -> Indices:
     """Rows of the newest windows, ascending: a quarter, or `LEAST_RECENT`."""
     count = min(len(data.logp), max(LEAST_RECENT, round(RECENT * len(data.logp))))
@@ -136,7 +113,7 @@ def renewed(bundle: Bundle, data: TrainingData) -> tuple[Noise, tuple[str, ...]]
         rows = rows[np.argsort(data.start_ns[rows], kind="stable")][-MAX_NOISE_WINDOWS:]
         found: tuple[F32, F32] | None = noise_of(data.logp[rows])
         if stream in profiles:
-            found = _better(bundle, stream, part(data, rows))
+            found = _better(bundle, stream, data.part(rows))
         if found is not None:
             profiles[stream] = found
             changed.append(stream)
@@ -155,7 +132,7 @@ def _better(bundle: Bundle, stream: str, data: TrainingData) -> tuple[F32, F32] 
     noise = noise_in(bundle)
     at = noise.streams.index(stream)
     last = newest(data)
-    some = part(data, last[:: -(-len(last) // _LOOKED_AT)])
+    some = data.part(last[:: -(-len(last) // _LOOKED_AT)])
     made = [noise_of(data.logp), noise_of(data.logp[last])] if len(last) < len(data.logp) else [noise_of(data.logp)]
     tried = [one for median, spread in made for one in ((median, noise.spreads[at]), (median, spread))]
     before, best = _known(bundle, some, None), None

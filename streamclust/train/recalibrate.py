@@ -16,7 +16,7 @@ from streamclust.train.agreement import halves
 from streamclust.train.calibrate import calibrate
 from streamclust.train.fit import CALIBRATION_ROWS, TrainingData
 from streamclust.train.kernels import Indices, is_round
-from streamclust.train.look import Seen, part
+from streamclust.train.look import Seen
 from streamclust.train.novel import Held, Known, Novelty, calibrated
 from streamclust.train.prepare import Prepared
 
@@ -66,7 +66,7 @@ def recalibrate(
         raise ModelError("calibration: must be at least one window that is not novel (got none)")
     z, features = seen.z[rows], seen.features
     made = [(some, Assigner(assigner.head, _again(assigner.mixture, z[some]))) for some in halves(len(rows), rng)]
-    some = part(data, rows)
+    some = data.part(rows)
     held = Held(features.rows[rows], features.residual[rows], some.logp, some.wave, some.streams)
     columns = np.arange(features.rows.shape[1])
     novelty = calibrated(made, held, Known(prepared, columns, data.logp, data.streams))

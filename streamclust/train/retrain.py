@@ -22,7 +22,7 @@ from streamclust.train.fit import FitOptions, Report, TrainingData, fit
 from streamclust.train.follow import followed
 from streamclust.train.identity import Known, Matching, Swap, match
 from streamclust.train.kernels import Indices, Kernel, apart, dump, load, placed
-from streamclust.train.look import Seen, feature_map, look, newest, part, renewed, seen, shifted, usable
+from streamclust.train.look import Seen, feature_map, look, newest, renewed, seen, shifted
 from streamclust.train.prepare import Noise, Prepared
 from streamclust.train.recalibrate import Recalibrated, recalibrate
 from streamclust.train.select import Limits, Spans, select
@@ -92,7 +92,7 @@ def retrain(
     """
     for data in (training, held):
         current.require(data.profile)
-    training, held = (part(data, np.flatnonzero(usable(data))) for data in (training, held))
+    training, held = (data.part(np.flatnonzero(data.usable())) for data in (training, held))
     if not len(training.logp):
         raise ModelError("retrain: must be at least one usable window (got none)")
     make = _Anew if task.spec.update == "all" else _Onward
@@ -177,7 +177,7 @@ class _Onward:
         known = replace(current, noise_streams=noise.streams, noise_median=noise.medians, noise_spread=noise.spreads)
         recent = newest(self._data)
         mixture = current.assigner.mixture
-        self._map = followed(mixture, look(known, features, part(self._data, recent)).z)
+        self._map = followed(mixture, look(known, features, self._data.part(recent)).z)
         self._dormant = dormant_of(current)
         if self._map is not None:
             moved = replace(current.assigner, mixture=self._map(mixture))
@@ -188,11 +188,11 @@ class _Onward:
         again = set(streams) & set(current.noise_streams)
         if self._map is None and 2 * sum(stream in again for stream in self._data.streams) < len(self._data.logp):
             return known, None
-        then = look(current, feature_map(current), part(self._data, old))
+        then = look(current, feature_map(current), self._data.part(old))
         core = then.labels[(then.distance <= self._near) & (then.novelty <= self._task.novel_above)]
         since = self._data.start_ns[recent].min()
-        self._data = part(self._data, recent)
-        self._held = part(self._held, np.flatnonzero(self._held.start_ns >= since))
+        self._data = self._data.part(recent)
+        self._held = self._held.part(np.flatnonzero(self._held.start_ns >= since))
         there = np.bincount(core, minlength=len(current.clusters)).astype(np.int64)
         return known, there
 

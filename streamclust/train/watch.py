@@ -13,12 +13,11 @@ from streamclust.core.errors import CorruptModel, SinkUnavailable, StateError
 from streamclust.core.retrain_specs import RetrainSpec
 from streamclust.core.specs import Config
 from streamclust.store.activations import newest, pinned
-from streamclust.store.buffer_reader import BufferReader, open_readonly
+from streamclust.store.buffer_reader import BUFFER, BufferReader, open_readonly
 from streamclust.store.models import ModelStore
 from streamclust.store.trainings import Memory
 from streamclust.train.drift import Series, TrainerState, due
 
-BUFFER: Final = "buffer.sqlite"
 DRIFT_EVERY: Final = 600.0
 """Seconds between two looks for drift, which reads all rows of the buffer, without their contents."""
 FULL: Final = 0.5

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 import numpy as np
 import pytest
 from kept_windows import DIGEST, T0, kept, same, spec
+from small_disk import small_disk
 
 from streamclust.core.errors import SinkUnavailable
 from streamclust.core.types import NS
@@ -308,12 +309,18 @@ def test_a_put_that_fails_in_the_middle_leaves_nothing_and_the_next_one_works(pa
         assert buffer.stats().windows == buffer.taken() == 2
 
 
+@pytest.fixture
+def small(tmp_path):
+    with small_disk(tmp_path / "small", "4m") as where:
+        yield where
+
+
 @pytest.mark.fault
-def test_a_full_disk_loses_only_what_was_to_be_put_and_it_goes_on_when_there_is_room(small_disk):
-    path, fill = small_disk / BUFFER, small_disk / "ballast"
+def test_a_full_disk_loses_only_what_was_to_be_put_and_it_goes_on_when_there_is_room(small):
+    path, fill = small / BUFFER, small / "ballast"
     with opened(path, max_bytes=10_000_000) as buffer:
         buffer.put([kept(n) for n in range(50)])
-        fill.write_bytes(b"\0" * (os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - 200_000))
+        fill.write_bytes(b"\0" * (os.statvfs(small).f_bavail * os.statvfs(small).f_frsize - 200_000))
         with pytest.raises(SinkUnavailable, match="full"):
             for n in range(100, 400):
                 buffer.put([large(n)])
@@ -328,11 +335,11 @@ def test_a_full_disk_loses_only_what_was_to_be_put_and_it_goes_on_when_there_is_
 
 
 @pytest.mark.fault
-def test_a_disk_that_is_full_at_the_start_says_so(small_disk):
-    (small_disk / "ballast").write_bytes(b"\0" * (os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize))
+def test_a_disk_that_is_full_at_the_start_says_so(small):
+    (small / "ballast").write_bytes(b"\0" * (os.statvfs(small).f_bavail * os.statvfs(small).f_frsize))
 
     with pytest.raises(SinkUnavailable):
-        Buffer.open(small_disk / BUFFER, spec(), DIGEST)
-    (small_disk / "ballast").unlink()
-    with opened(small_disk / BUFFER) as buffer:
+        Buffer.open(small / BUFFER, spec(), DIGEST)
+    (small / "ballast").unlink()
+    with opened(small / BUFFER) as buffer:
         assert buffer.put([kept(1)]) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from contextlib import closing
 
 import pytest
 from fake_disks import event, events, reject
+from small_disk import small_disk
 
 from streamclust.core.clock import ManualClock
 from streamclust.core.errors import SinkUnavailable, StateError
@@ -32,18 +32,8 @@ ALL = (-(2**63), 2**63 - 1, 10**6)
 
 @pytest.fixture
 def small(tmp_path):
-    """Return the mount point of a file system of 1 MiB."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("mounting a small file system needs root")
-    where = tmp_path / "small"
-    where.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", where], capture_output=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"cannot mount a tmpfs here: {done.stderr.decode().strip()}")
-    try:
+    with small_disk(tmp_path / "small", "1m") as where:
         yield where
-    finally:
-        subprocess.run(["umount", "-l", where], check=True)
 
 
 def fill(where, leave=0):

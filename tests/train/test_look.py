@@ -5,7 +5,7 @@ import pytest
 from retraining import PROFILE, model, windows
 
 from streamclust.model.score import Scorer
-from streamclust.train.look import feature_map, look, newest, noise_in, part, renewed, shifted, usable
+from streamclust.train.look import feature_map, look, newest, noise_in, renewed, shifted
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def test_it_sees_what_the_daemon_says(bundle):
 
 
 def test_no_windows_are_no_error(bundle):
-    data = part(windows((5, 5, 5))[0], np.arange(0))
+    data = windows((5, 5, 5))[0].part(np.arange(0))
     assert len(look(bundle, feature_map(bundle), data).labels) == 0
     assert len(shifted(bundle, look(bundle, feature_map(bundle), data), [])[0]) == 0
 
@@ -30,7 +30,7 @@ def test_no_windows_are_no_error(bundle):
 def test_windows_that_are_not_finite_are_told():
     data, _ = windows((5, 5))
     data.logp[3, 0, 2, 2] = np.nan
-    assert np.flatnonzero(~usable(data)).tolist() == [3]
+    assert np.flatnonzero(~data.usable()).tolist() == [3]
 
 
 def test_a_new_stream_gets_a_noise_profile_and_a_known_one_keeps_its_own(bundle):
@@ -77,4 +77,4 @@ def test_the_newest_windows_are_a_quarter_or_two_hundred_by_their_time():
     late = replace(data, start_ns=data.start_ns[::-1].copy())
     np.testing.assert_array_equal(newest(data), np.arange(750, 1000))
     np.testing.assert_array_equal(newest(late), np.arange(250))
-    assert len(newest(part(data, np.arange(300)))) == 200
+    assert len(newest(data.part(np.arange(300)))) == 200

@@ -19,7 +19,7 @@ from streamclust.train.agreement import adjusted_rand
 from streamclust.train.fit import FitOptions, fit
 from streamclust.train.gate import judge
 from streamclust.train.identity import Known, Swap
-from streamclust.train.look import feature_map, look, part
+from streamclust.train.look import feature_map, look
 from streamclust.train.retrain import DORMANT, Task, dormant_of, retrain
 
 LABELLED = Path(__file__).parents[3] / "shared" / "data" / "labelled"
@@ -82,15 +82,15 @@ def test_ids_last_on_real_recordings_whose_classes_come_and_go(name):
     found = bench_sets.read(name, LABELLED, 1200)
     rng = np.random.default_rng(0)
     pool, test = np.array_split(rng.permutation(len(found.y)), [len(found.y) * 2 // 3])
-    first = part(found.data, np.sort(pool[: len(pool) // 2]))
+    first = found.data.part(np.sort(pool[: len(pool) // 2]))
     loop = Loop(fit(first, FitOptions(clusters=found.classes, method="gmm")).bundle)
     kept = []
     for turn in range(10):
         share = rng.dirichlet(np.full(found.classes, 3.0))[found.y]
         rows = rng.choice(pool, 350, replace=False, p=share[pool] / share[pool].sum())
-        data = part(found.data, np.sort(rows))
+        data = found.data.part(np.sort(rows))
         data = replace(data, logp=data.logp + rng.normal(0, 0.05 * turn, data.logp.shape).astype(np.float32))
-        kept.append(loop.turn(data, part(found.data, np.sort(test)))[0])
+        kept.append(loop.turn(data, found.data.part(np.sort(test)))[0])
     assert np.mean(kept) >= 0.95
     assert min(kept) >= 0.93
 
@@ -164,7 +164,7 @@ def test_the_same_windows_give_the_same_bytes_and_the_figures_are_json(bundle):
 
 def test_windows_that_are_not_finite_change_nothing(bundle):
     data, held = windows((120, 100, 80), 1)[0], windows((40, 30, 25), 2)[0]
-    bad = part(data, np.arange(len(data.logp)))
+    bad = data.part(np.arange(len(data.logp)))
     bad.logp[7] = np.nan
     made = go(bundle, bad, held)
     assert made.figures["windows"] == len(data.logp) - 1
