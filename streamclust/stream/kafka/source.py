@@ -7,12 +7,20 @@ partition never outlives its ownership, and no position kept by a client library
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from streamclust.core.clock import Clock
-from streamclust.core.errors import Reason, Rebalanced, SinkUnavailable, SourceLost, SourceUnavailable, TransientError
+from streamclust.core.errors import (
+    Reason,
+    Rebalanced,
+    SinkUnavailable,
+    SourceLost,
+    SourceUnavailable,
+    TransactionAborted,
+    TransientError,
+)  # fmt: skip
 from streamclust.core.kafka_specs import KafkaSource as KafkaSourceSpec
 from streamclust.core.kafka_specs import KafkaSpec
 from streamclust.core.times import time_ns
@@ -21,6 +29,7 @@ from streamclust.signal.message import decode_messages
 from streamclust.signal.mseed import Payload
 from streamclust.stream.kafka.ledger import Ledger
 from streamclust.stream.kafka.ports import (
+    Bounds,
     Client,
     Consumer,
     ConsumerOptions,
@@ -87,7 +96,7 @@ class KafkaSource:
         self._told = _Told()
         self._stash: list[Message] = []
         self._held = False
-        self._lag: int | None = None
+        self._bounds: Mapping[Part, Bounds] | None = None
         self._answered = clock.monotonic()
         self._stalls = Stalls(self._answered)
         self._stalled: set[Part] = set()
@@ -112,7 +121,7 @@ class KafkaSource:
             lost=told.lost,
             payloads={(payload.partition, payload.offset): payload.data for payload in payloads},
             notices=tuple(told.notices),
-            lag=self._lag,
+            lag=self._lag(),
         )
 
     def commit(self, positions: Positions) -> None:
@@ -126,6 +135,8 @@ class KafkaSource:
         Raises
         ------
         Rebalanced
+            Nothing was begun: partitions were taken away.
+        TransactionAborted
             It was not done, or nobody knows: all that is not committed is forgotten and read again.
         Fenced
             Another worker has the same transactional id.
@@ -139,7 +150,7 @@ class KafkaSource:
         except (SinkUnavailable, SourceUnavailable, Rebalanced) as error:
             self._settled = {}  # nobody knows what was committed: it is asked for
             self._forget(f"a transaction failed: {error}")
-            raise Rebalanced(f"a transaction failed: {error}") from error
+            raise TransactionAborted(f"a transaction failed: {error}") from error
         self._settled |= offsets
 
     def hold(self) -> None:
@@ -276,7 +287,7 @@ class KafkaSource:
         if not self._stalls.due(now):
             return
         bounds = consumer.bounds(consumer.assigned())
-        self._lag = sum(max(0, b.high - self._next.get(part, b.high)) for part, b in bounds.items())
+        self._bounds = bounds
         stalls = self._stalls.look(now, bounds, self._next)
         stalled = {part: seconds for part, seconds in stalls.items() if seconds > self._spec.stall_after}
         if not stalled:
@@ -284,10 +295,16 @@ class KafkaSource:
         names, seconds = _names(stalled), round(max(stalled.values()))
         if self._stalled.intersection(stalled):
             raise SourceLost(f"{names}: nothing came for {seconds} s, also after a new connection, though it grows")
-        self._note("kafka.stalled", "error", partitions=names, seconds=seconds, waiting=self._lag)
+        self._note("kafka.stalled", "error", partitions=names, seconds=seconds, waiting=self._lag())
         self._stalled.update(stalled)
         self._stalls = Stalls(now)
         self._disconnect()
+
+    def _lag(self) -> int | None:
+        """Return how many messages wait, as the partitions ended at the last look; None before the first one."""
+        if self._bounds is None:
+            return None
+        return sum(max(0, b.high - self._next.get(part, b.high)) for part, b in self._bounds.items())
 
     def _commit(self, positions: Positions) -> None:
         if self._told.lost:
@@ -327,7 +344,7 @@ class KafkaSource:
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
-            self._next, self._settled, self._stash = {}, {}, []
+            self._next, self._settled, self._stash, self._bounds = {}, {}, [], None
             self._forget("the connection was made anew")
 
     def _guarded(self, act: Callable[[], T]) -> T:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from corpus import pack
 
-from streamclust.core.clock import SystemClock
+from streamclust.core.clock import Clock, ManualClock, SystemClock
 from streamclust.core.errors import Reason, Rebalanced, SourceLost
 from streamclust.core.kafka_specs import KafkaSource as Spec
 from streamclust.core.kafka_specs import KafkaSpec
@@ -46,9 +46,9 @@ def world(request, kafka, topic, unique):
             producer.flush(10)
             producer.close()
 
-        def source(self, **settings) -> KafkaSource:
+        def source(self, clock: Clock | None = None, **settings) -> KafkaSource:
             own = {"type": "kafka", "topics": [name], "group": unique, "session_timeout": 6, **settings}
-            source = KafkaSource(Spec.model_validate(own), spec, client, SystemClock())
+            source = KafkaSource(Spec.model_validate(own), spec, client, clock or SystemClock())
             open_sources.append(source)
             return source
 
@@ -88,6 +88,24 @@ def test_records_carry_the_place_from_which_they_can_be_read_again(world):
     again = polled(world.source(), count(2))
 
     assert offsets(again) == [(f"{world.topic}/0", 3), (f"{world.topic}/0", 4)]
+
+
+def test_what_waits_is_told_with_each_poll_and_not_only_when_the_brokers_were_asked(world):
+    world.send(records(9))
+    clock = ManualClock()
+    source = world.source(clock)
+    read, told, deadline = 0, [], time.monotonic() + 30
+    while read < 9:
+        assert time.monotonic() < deadline
+        found = source.poll(1, 0.2)
+        read += len(found.records)
+        if read == 2:
+            clock.sleep(60)  # the brokers are asked once from now on
+        if found.lag is not None:
+            told.append((found.lag, 9 - read))
+
+    assert len({lag for lag, _ in told}) > 3
+    assert [lag for lag, _ in told] == [left for _, left in told]
 
 
 def test_a_partition_that_is_taken_away_makes_all_be_read_again_from_what_was_committed(world):
