@@ -17,7 +17,7 @@ from streamclust.core.auto_profile import named
 from streamclust.core.errors import ConfigError, Problem
 from streamclust.core.profiles import PROFILES
 from streamclust.core.specs import Config, Spec
-from streamclust.core.wording import SECRET, Mark, translate, word
+from streamclust.core.wording import SECRET, Mark, near, translate, word
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
@@ -86,7 +86,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     tree = _Tree() if path is None else _read_file(path)
     unreadable = bool(tree.problems) and not tree.data
     _apply_environment(tree, environ)
-    name, usual = _profile(tree.data)
+    name, usual = _profile(tree)
     data = _merge({"profile": usual}, tree.data) if usual else tree.data
     problems = list(tree.problems)
     try:
@@ -294,15 +294,20 @@ def _apply_environment(tree: _Tree, environ: Mapping[str, str]) -> None:
         inner[path[-1]] = value
 
 
-def _profile(data: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Name of the profile that the data ask for, and the values that the name stands for; none for a new name."""
-    section = data.get("profile")
+def _profile(tree: _Tree) -> tuple[str, Mapping[str, Any]]:
+    """Name of the profile that is asked for, and the values that the name stands for; none for a new name."""
+    section = tree.data.get("profile")
     name = section.get("name") if isinstance(section, dict) else None
-    if not isinstance(name, str):
+    if not isinstance(section, dict) or not isinstance(name, str):
         return "", {}
     if name in PROFILES:
         return name, PROFILES[name]
     known = named(name)
+    if known is None and len(section) == 1:  # a misspelt name; a new one comes with values
+        expected = f"one of {', '.join(sorted(PROFILES))}, or a new name with settings of its own{near(name, PROFILES)}"
+        tree.problems.append(
+            Problem("profile.name", f"{word(name)} at {tree.marks['profile', 'name'].origin}", expected)
+        )
     return name, {} if known is None else known.model_dump(exclude={"name", "version"})
 
 

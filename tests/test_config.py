@@ -86,6 +86,21 @@ def test_a_number_where_text_is_wanted_is_told_to_be_quoted_as_it_was_written(wr
 # -- problems
 
 
+def test_a_misspelt_profile_is_no_new_one_but_a_new_one_comes_with_values(write):
+    found = problems(write(f"{FILES}profile: {{name: seismix}}"))
+    assert "did you mean seismic? (got 'seismix' at" in found["profile.name"]
+    assert "did you mean spikes?" in problems(write(FILES), STREAMCLUST_PROFILE__NAME="spike")["profile.name"]
+    own = config.load(write(f"{FILES}profile: {{name: seismix, rate_hz: 50}}"), {}).config.profile
+    assert (own.name, own.rate_hz) == ("seismix", 50)
+
+
+@pytest.mark.parametrize("address", ["broker", "broker:", "kafka://b:9092", "a:1,b:2", "::1:9092", "b:9092 ", "u@b:1"])
+def test_a_broker_is_a_host_with_a_port(write, address):
+    found = problems(write(f'{FILES}kafka: {{bootstrap: ["{address}", "[::1]:9092", "b-1.x:9092"]}}'))
+    assert list(found) == ["kafka.bootstrap.0"]
+    assert "host:port, as broker-1:9092" in found["kafka.bootstrap.0"]
+
+
 def test_all_problems_are_told_at_once_each_with_its_line_and_what_would_be_right(write):
     path = write("""\
 source: {type: sds, rot: /a}

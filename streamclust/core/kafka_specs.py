@@ -12,6 +12,8 @@ from streamclust.core.times import time_ns
 
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 Topic = Annotated[str, Field(pattern=_TOPIC)]
+_BROKER = r"^(\[[0-9A-Fa-f:.]+\]|[^\s:,/@\[\]]+):[0-9]{1,5}$"
+Broker = Annotated[str, Field(pattern=_BROKER, json_schema_extra={"x-words": "host:port, as broker-1:9092"})]
 
 
 class SecuritySpec(Spec):
@@ -73,7 +75,7 @@ class TopicsSpec(Spec):
 class KafkaSpec(Spec):
     """The connection, for the source, the sink and the models together."""
 
-    bootstrap: list[str] = Field(default_factory=lambda: ["127.0.0.1:9092"], min_length=1)
+    bootstrap: list[Broker] = Field(default_factory=lambda: ["127.0.0.1:9092"], min_length=1)
     """host:port of some brokers; the others are found by them."""
     client: Literal["kafka-python", "confluent"] = "kafka-python"
     """The library that speaks to them; confluent needs the extra `[confluent]` and is faster with small records."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -77,8 +77,9 @@ def expectation(node: Mapping[str, Any], root: Mapping[str, Any], key: str = "")
     for choice in ("anyOf", "oneOf"):
         if choice in node and "discriminator" not in node:
             return " or ".join(expectation(n, root, key) for n in node[choice])
-    if "const" in node:
-        return str(node["const"])
+    for fixed in ("x-words", "const"):
+        if fixed in node:
+            return str(node[fixed])
     if "enum" in node:
         return "one of " + ", ".join(map(str, node["enum"]))
     kind = node.get("type", "object")
@@ -164,7 +165,7 @@ def _explain(
         return (
             (*path, "type"),
             "nothing" if given is None else word(given),
-            "one of " + ", ".join(tags) + _near(str(given), tags),
+            "one of " + ", ".join(tags) + near(str(given), tags),
         )
     if kind == "missing":
         return path, "nothing", f"required: {expectation(node, root, path[-1])}"
@@ -174,7 +175,7 @@ def _explain(
         return _together(details, path)
     expected = expectation(node, root, path[-1] if path else "")
     if kind == "literal_error" and isinstance(details["input"], str):
-        expected += _near(details["input"], [str(n) for n in _choices(_deref(node, root))])
+        expected += near(details["input"], [str(n) for n in _choices(_deref(node, root))])
     return path, got, expected
 
 
@@ -185,7 +186,7 @@ def _choices(node: Mapping[str, Any]) -> Iterator[Any]:
         yield from _choices(option)
 
 
-def _near(given: str, known: list[str]) -> str:
+def near(given: str, known: Collection[str]) -> str:
     """Return a question after the closest known word, or nothing."""
     close = difflib.get_close_matches(given.lower(), known, n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -8,16 +8,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from streamclust.console import Entry
     from streamclust.core.clock import Clock
     from streamclust.core.kafka_specs import KafkaSpec
+    from streamclust.core.profile_spec import Spec
     from streamclust.stream.kafka.delivery import Delivery, Tally
     from streamclust.stream.raw import RawSource
 
 STATE = Path("publish-state")
+S = TypeVar("S", bound="Spec")
 
 
 def entry() -> Entry:
@@ -187,10 +189,7 @@ def _kafka(args: argparse.Namespace) -> KafkaSpec:
     """Return the connection: of the configuration, or the default one, with what the arguments say."""
     import os
 
-    from pydantic import ValidationError
-
     from streamclust.config import load
-    from streamclust.core.errors import UsageError
     from streamclust.core.kafka_specs import KafkaSource, KafkaSpec
 
     spec = KafkaSpec() if args.config is None else load(args.config, os.environ).config.kafka
@@ -199,17 +198,22 @@ def _kafka(args: argparse.Namespace) -> KafkaSpec:
         data["bootstrap"] = [one.strip() for one in args.bootstrap.split(",") if one.strip()]
     if args.partitions is not None:
         data["topics"]["partitions"] = args.partitions
+    _checked("--topic", KafkaSource, {"type": "kafka", "topics": [args.topic]})
+    return _checked("--bootstrap, --partitions", KafkaSpec, data)
+
+
+def _checked(options: str, spec: type[S], data: dict[str, Any]) -> S:
+    """Return the settings that arguments make."""
+    from pydantic import ValidationError
+
+    from streamclust.core.errors import UsageError
+    from streamclust.core.wording import translate
+
     try:
-        KafkaSource(type="kafka", topics=[args.topic])
-        return KafkaSpec.model_validate(data)
+        return spec.model_validate(data)
     except ValidationError as error:
-        problem = error.errors()[0]
-        name = (
-            "--topic"
-            if problem["loc"][0] == "topics" and len(problem["loc"]) == 2 and problem["loc"][1] == 0
-            else f"--{problem['loc'][-1]}"
-        )
-        raise UsageError(f"{name}: {problem['msg']} (got {problem['input']!r})") from None
+        problem = translate(error, spec.model_json_schema(), {})[0]
+        raise UsageError(f"{options}: {problem.expected} (got {problem.got})") from None
 
 
 def _total(args: argparse.Namespace) -> int | None:

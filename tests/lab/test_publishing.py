@@ -248,8 +248,9 @@ def test_start_and_end_choose_records_of_files(kafka, name, tmp_path, capsys):
         (["--seedlink", "h:1", "--streams", "A.B..EHZ", "--end", "2024-01-01"], "--end"),
         (["--sds", ".", "--start", "yesterday"], "--start must be"),
         (["--sds", ".", "--start", "now"], "--start now"),
-        (["a", "--partitions", "0"], "--partitions"),
-        (["a", "--topic", "a b"], "--topic"),
+        (["a", "--partitions", "0"], "--partitions: a whole number from 1 to 10000"),
+        (["a", "--topic", "a b"], "--topic: text that matches"),
+        (["a", "--bootstrap", "broker"], "--bootstrap, .*: host:port, as broker-1:9092"),
     ],
 )
 def test_wrong_arguments_are_told_before_anything_is_touched(argv, words, tmp_path):
