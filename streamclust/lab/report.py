@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamclust.core import png
 from streamclust.core.specs import ProfileSpec
 from streamclust.core.types import F32, F64, iso
-from streamclust.lab import charts, page, png, project
+from streamclust.lab import charts, page, project
 from streamclust.train.describe import ClusterInfo, evenly
 
 MAP_POINTS = 5000
@@ -189,22 +190,17 @@ def _sizes(clusters: Sequence[ClusterInfo]) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _picture(logp: F32, noise: F64) -> F64:
-    """Mean over the channels of (C, F, T), above noise, small, high frequencies on top."""
-    there = np.isfinite(logp)
-    values = np.where(there, logp, 0).sum(axis=0) / np.where(there.any(axis=0), there.sum(axis=0), np.nan)
-    return png.shrink(values - noise[:, None], _SIDE)[::-1]
-
-
 def _gallery(info: ReportData, clusters: Sequence[ClusterInfo]) -> str:
     if not clusters:
         return ""
     noise = np.zeros(clusters[0].mean_logp.shape[1]) if info.noise_median is None else info.noise_median.astype(float)
-    means = {one.index: _picture(one.mean_logp, noise) for one in clusters}
+    means = {one.index: png.above_noise(one.mean_logp, noise, _SIDE) for one in clusters}
     size = next(iter(means.values())).size
     each = max(0, min(10, (_PICTURES // len(clusters) - size * 4 // 3) // (size * 4 // 3 + _WAVE_BYTES)))
     thumbs = {
-        one.index: [(item, _picture(item.logp, noise)) for item in info.exemplars.get(one.index, ())[:each]]
+        one.index: [
+            (item, png.above_noise(item.logp, noise, _SIDE)) for item in info.exemplars.get(one.index, ())[:each]
+        ]
         for one in clusters
     }
     flat = [

@@ -157,6 +157,26 @@ class BufferReader:
                 left -= 1
                 yield kept
 
+    def among(self, ids: Iterable[int]) -> dict[int, bool]:
+        """Return which of these ids are there, and whether with a waveform; reads no contents."""
+        wanted = list(ids)
+        found: dict[int, bool] = {}
+        for at in range(0, len(wanted), 500):
+            part = wanted[at : at + 500]
+            marks = ", ".join("?" * len(part))
+            found.update(self._rows(f"SELECT id, wave IS NOT NULL FROM windows WHERE id IN ({marks})", part))  # noqa: S608 — constants only
+        return {number: bool(wave) for number, wave in found.items()}
+
+    def even(self, limit: int) -> list[int]:
+        """Return at most `limit` ids, an even sample: ids are hashes."""
+        return [row[0] for row in self._rows("SELECT id FROM windows ORDER BY id LIMIT ?", (limit,))]
+
+    def of_cluster(self, cluster: str, limit: int, *, wave: bool = False) -> list[int]:
+        """Return ids of windows that were kept for a cluster, an even sample; `wave`: only such as have a waveform."""
+        also = "AND wave IS NOT NULL" if wave else ""
+        query = f"SELECT id FROM windows WHERE cluster = ? {also} ORDER BY id LIMIT ?"  # noqa: S608 — constants only
+        return [row[0] for row in self._rows(query, (cluster, limit))]
+
     def close(self) -> None:
         """Release the file. May be called twice."""
         self._con.close()

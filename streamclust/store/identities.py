@@ -120,10 +120,10 @@ class IdentitiesReader(Reader):
         sql = f"SELECT {_LINEAGE} FROM lineage ORDER BY seq LIMIT -1 OFFSET ?"  # noqa: S608 — constants only
         return [_lineage(row) for row in self._rows(sql, since)]
 
-    def journal(self, limit: int = 100) -> list[Action]:
-        """Return the last `limit` actions, the newest first."""
-        sql = f"SELECT {_JOURNAL} FROM journal ORDER BY entry DESC LIMIT ?"  # noqa: S608 — constants only
-        return [_action(row) for row in self._rows(sql, limit)]
+    def journal(self, limit: int = 100, before: int = 2**63 - 1) -> list[Action]:
+        """Return the last `limit` actions, those before an entry, the newest first."""
+        sql = f"SELECT {_JOURNAL} FROM journal WHERE entry < ? ORDER BY entry DESC LIMIT ?"  # noqa: S608 — constants only
+        return [_action(row) for row in self._rows(sql, before, limit)]
 
     def history(self, identity: str) -> tuple[list[Lineage], list[Action]]:
         """Return the lineage of a cluster, of which it may be a parent, and what people did to it, oldest first.
@@ -228,25 +228,23 @@ class Identities(IdentitiesReader):
         SinkUnavailable, DurabilityError
             Nothing was stored; see `store.database`.
         """
-        return self._act(identity, "name", None if text is None else journals.line("name", text), (who, at_ns))
+        return self._act(identity, "name", text, (who, at_ns))
 
     def note(self, identity: str, text: str | None, who: str, at_ns: int) -> Action:
         """Keep a note, of several lines if need be; None takes it away. Raises as `name`."""
-        return self._act(identity, "note", None if text is None else journals.note(text), (who, at_ns))
+        return self._act(identity, "note", text, (who, at_ns))
 
     def colour(self, identity: str, colour: str | None, who: str, at_ns: int) -> Action:
         """Show a cluster in this colour, ``#rrggbb``; None takes it away. Raises as `name`."""
-        if colour is not None and not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
-            raise UsageError(f"colour: must be #rrggbb (got {colour[:40]!r})")
-        return self._act(identity, "colour", colour and colour.lower(), (who, at_ns))
+        return self._act(identity, "colour", colour, (who, at_ns))
 
     def mute(self, identity: str, on: bool, who: str, at_ns: int) -> Action:
         """Leave a cluster out of what people are told. Raises as `name`."""
-        return self._act(identity, "mute", bool(on), (who, at_ns))
+        return self._act(identity, "mute", on, (who, at_ns))
 
     def alarm(self, identity: str, on: bool, who: str, at_ns: int) -> Action:
         """Tell people when a cluster is seen. Raises as `name`."""
-        return self._act(identity, "alarm", bool(on), (who, at_ns))
+        return self._act(identity, "alarm", on, (who, at_ns))
 
     def merge(self, identity: str, into: str | None, who: str, at_ns: int) -> Action:
         """Show a cluster, and all that are merged into it, as another one; later models keep to it. None: as itself.
@@ -254,6 +252,23 @@ class Identities(IdentitiesReader):
         Raises as `name`; UsageError also where it would be merged into itself.
         """
         return self._act(identity, "merged_into", into, (who, at_ns))
+
+    def change(self, identity: str, values: Mapping[str, Any], who: str, at_ns: int) -> list[Action]:
+        """Change several fields of a cluster, all of them or none; an action each, none for what is so already.
+
+        Parameters
+        ----------
+        values
+            Field (see `core.journal.Action`) -> what it shall be, as the methods above take it.
+
+        Raises
+        ------
+        UsageError, SinkUnavailable, DurabilityError
+            As they do.
+        """
+        known, kept = self._known(identity), {field: _kept(field, value) for field, value in values.items()}
+        new = {field: value for field, value in kept.items() if value != getattr(known, field)}
+        return self._change(identity, new, (who, at_ns)) if new else []
 
     def undo(self, who: str, at_ns: int, entry: int | None = None) -> Action:
         """Take back one action: the last one that is not yet taken back, or one by its number. Undoing an undo redoes it.
@@ -285,12 +300,16 @@ class Identities(IdentitiesReader):
             self._seen = None  # what was read inside of it may have been rolled back
 
     def _act(self, identity: str, field: str, value: Any, by: tuple[str, int]) -> Action:
+        return self._change(identity, {field: _kept(field, value)}, by)[0]
+
+    def _change(self, identity: str, values: Mapping[str, Any], by: tuple[str, int]) -> list[Action]:
         who, at_ns = journals.line("who", by[0]), by[1]
         with self._transaction():
-            before = getattr(self._known(identity), field)
-            if field == "merged_into" and value is not None:
-                self._check_merge(identity, value)
-            return self._write(Action(0, at_ns, who, field, identity, before, value, None))
+            known = self._known(identity)
+            if values.get("merged_into") is not None:
+                self._check_merge(identity, values["merged_into"])
+            rows = [(field, identity, getattr(known, field), value) for field, value in values.items()]
+            return [self._write(Action(0, at_ns, who, *row, None)) for row in rows]
 
     def _check_merge(self, identity: str, into: str) -> None:
         self._known(into)
@@ -349,6 +368,19 @@ def open_readonly(path: Path) -> IdentitiesReader:
         There is no such database, it cannot be read, or a newer version wrote it.
     """
     return IdentitiesReader(path, open_to_read(path, SCHEMA_VERSION))
+
+
+def _kept(field: str, value: Any) -> Any:
+    """Return the value of a field as it is kept; UsageError when it can be none."""
+    if field in ("mute", "alarm"):
+        return bool(value)
+    if value is None or field == "merged_into":
+        return value
+    if field == "colour":
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
+            raise UsageError(f"colour: must be #rrggbb (got {value[:40]!r})")
+        return value.lower()
+    return journals.note(value) if field == "note" else journals.line("name", value)
 
 
 def _identity(row: Sequence[Any]) -> Identity:

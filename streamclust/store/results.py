@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from streamclust.core.types import Event, Positions, Reject
 from streamclust.store.database import Reader, open_to_read, open_to_write, transaction, user_version
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 DATABASE: Final = "streamclust.sqlite"
 ROW_COST: Final = 256
 """Bytes that a quarantined record counts beside its payload, so that empty ones are bounded too."""
@@ -23,9 +23,13 @@ _TABLES: Final = (
         sampling_rate REAL NOT NULL, profile TEXT NOT NULL, model INTEGER, cluster TEXT, name TEXT,
         memberships TEXT NOT NULL, novelty REAL, is_novel INTEGER NOT NULL, peak REAL, rms REAL,
         gap_fraction REAL NOT NULL, flags TEXT NOT NULL, processed_at_ns INTEGER NOT NULL)""",
-    "CREATE INDEX IF NOT EXISTS assignments_stream ON assignments (stream, start_ns)",
+    "DROP INDEX IF EXISTS assignments_stream",  # of schema 2
+    "CREATE INDEX IF NOT EXISTS assignments_by_stream ON assignments (stream, start_ns, cluster)",
     "CREATE INDEX IF NOT EXISTS assignments_cluster ON assignments (cluster, start_ns)",
     "CREATE INDEX IF NOT EXISTS assignments_start ON assignments (start_ns)",
+    # what is rare is found at once, and costs the writer something only when it comes
+    "CREATE INDEX IF NOT EXISTS assignments_novel ON assignments (start_ns, stream, cluster, novelty) WHERE is_novel = 1",
+    "CREATE INDEX IF NOT EXISTS assignments_flagged ON assignments (start_ns, stream, flags) WHERE flags <> '[]'",
     'CREATE TABLE IF NOT EXISTS positions ("partition" TEXT PRIMARY KEY NOT NULL, "offset" INTEGER NOT NULL)',
     """CREATE TABLE IF NOT EXISTS quarantine (
         id INTEGER PRIMARY KEY AUTOINCREMENT, "partition" TEXT NOT NULL, "offset" INTEGER NOT NULL, stream TEXT,
@@ -49,12 +53,13 @@ _TABLES: Final = (
         FROM assignments a LEFT JOIN relabels r ON r.rowid =
             (SELECT rowid FROM relabels WHERE window_id = a.window_id ORDER BY at_ns DESC, rowid DESC LIMIT 1)""",
 )
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "window_id, stream, start_ns, end_ns, sampling_rate, profile, model, cluster, name, memberships, novelty, "
     "is_novel, peak, rms, gap_fraction, flags, processed_at_ns"
 )
+"""Of `assignments` and `labelled`, as `event_of` wants them."""
 _INSERT: Final = (
-    f"INSERT INTO assignments ({_COLUMNS}) VALUES ({', '.join('?' * 17)}) ON CONFLICT (window_id) DO NOTHING"  # noqa: S608 — constants only
+    f"INSERT INTO assignments ({COLUMNS}) VALUES ({', '.join('?' * 17)}) ON CONFLICT (window_id) DO NOTHING"  # noqa: S608 — constants only
 )
 _RELABEL: Final = """INSERT INTO relabels (window_id, model, cluster, memberships, novelty, is_novel, at_ns)
     SELECT ?, ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM assignments WHERE window_id = ?)
@@ -125,14 +130,28 @@ class ResultsReader(Reader):
 
     def events(self, since_ns: int, until_ns: int, limit: int) -> list[Event]:
         """Return events that start in [since_ns, until_ns), oldest first, at most `limit`, with their newest labels."""
-        sql = f"""SELECT {_COLUMNS} FROM {self._newest()} WHERE start_ns >= ? AND start_ns < ?
+        sql = f"""SELECT {COLUMNS} FROM {self._newest()} WHERE start_ns >= ? AND start_ns < ?
                   ORDER BY start_ns, window_id LIMIT ?"""  # noqa: S608 — constants only
-        return [_event(row) for row in self._rows(sql, since_ns, until_ns, limit)]
+        return [event_of(row) for row in self._rows(sql, since_ns, until_ns, limit)]
 
     def recent(self, limit: int) -> list[Event]:
         """Return the `limit` events that start last, newest first."""
-        sql = f"SELECT {_COLUMNS} FROM {self._newest()} ORDER BY start_ns DESC, window_id LIMIT ?"  # noqa: S608 — constants only
-        return [_event(row) for row in self._rows(sql, limit)]
+        sql = f"SELECT {COLUMNS} FROM {self._newest()} ORDER BY start_ns DESC, window_id LIMIT ?"  # noqa: S608 — constants only
+        return [event_of(row) for row in self._rows(sql, limit)]
+
+    def after(self, row: int | None, limit: int) -> tuple[list[Event], int]:
+        """Return the events that were stored after a row, as they were stored, and the row that they reach to.
+
+        Parameters
+        ----------
+        row
+            What the call before returned; None for the first one, which gives no events.
+        """
+        if row is None:
+            return [], int(self._rows("SELECT COALESCE(MAX(rowid), 0) FROM assignments")[0][0])
+        sql = f"SELECT rowid, {COLUMNS} FROM assignments WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608 — constants only
+        rows = self._rows(sql, row, limit)
+        return [event_of(each[1:]) for each in rows], int(rows[-1][0]) if rows else row
 
     def quarantine(self, limit: int = 100) -> list[Quarantined]:
         """Rejected records, oldest first."""
@@ -311,7 +330,7 @@ def _real(value: float | None) -> float | None:
 
 
 def _row(event: Event) -> tuple[Any, ...]:
-    """Return the values of `_COLUMNS`."""
+    """Return the values of `COLUMNS`."""
     e, members = event, _memberships(event.memberships)
     head = (e.window_id, e.stream, e.start_ns, e.end_ns, float(e.sampling_rate), e.profile, e.model, e.cluster, e.name)
     numbers = (_real(e.novelty), int(e.is_novel), _real(e.peak), _real(e.rms), float(e.gap_fraction))
@@ -325,7 +344,8 @@ def _memberships(values: Mapping[str, float]) -> str:
     return json.dumps({key: float(value) if math.isfinite(value) else None for key, value in values.items()})
 
 
-def _event(row: Sequence[Any]) -> Event:
+def event_of(row: Sequence[Any]) -> Event:
+    """Return the event of a row of `COLUMNS`."""
     (*head, memberships, novelty, is_novel, peak, rms, gap, flags, processed) = row
     members, marks = json.loads(memberships), tuple(json.loads(flags))
     values: list[Any] = [*head, members, novelty, bool(is_novel), peak, rms, gap, marks, processed]

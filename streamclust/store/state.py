@@ -16,10 +16,10 @@ from streamclust import __version__
 from streamclust.core.errors import DurabilityError, SinkUnavailable, StateError, StateLocked, StateVersion
 from streamclust.store import results
 from streamclust.store.durable import REAL_DISK, Disk, fsync, make_dir, sweep_tmp, sync_dir, tmp_path, write_file
+from streamclust.store.lock import LOCK
 
 FORMAT: Final = 2
 _VERSION: Final = "VERSION"
-_LOCK: Final = "LOCK"
 
 
 class StateDir:
@@ -146,7 +146,7 @@ def _write_version(path: Path, disk: Disk) -> None:
 
 def _lock(path: Path) -> int:
     """Return a descriptor that holds the exclusive lock; it ends with the process, however that ends."""
-    where = path / _LOCK
+    where = path / LOCK
     try:
         fd = os.open(where, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from streamclust.core.specs import ProfileSpec
 from streamclust.lab import charts
-from streamclust.lab.report import Exemplar, Reliability, ReportData, _picture, exemplar, write
+from streamclust.lab.report import Exemplar, Reliability, ReportData, exemplar, write
 from streamclust.signal import spectra
 from streamclust.train.describe import Assigned, describe
 
@@ -180,12 +180,6 @@ def test_what_is_no_cluster_has_no_colour_of_a_cluster(full):
 
     assert "accent line" in html
     assert not re.search(r"class=.k\d", html)
-
-
-def test_high_frequencies_are_on_top_and_channels_are_averaged():
-    logp = np.array([[[1.0, 1.0], [7.0, 7.0]], [[3.0, np.nan], [9.0, 9.0]]], np.float32)
-
-    assert _picture(logp, np.array([0.0, 1.0])).tolist() == [[7.0, 7.0], [2.0, 1.0]]
 
 
 def test_the_medoid_comes_first_in_its_gallery(full):

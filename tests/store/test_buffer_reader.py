@@ -149,3 +149,25 @@ def test_no_file_another_profile_and_another_version_are_told(tmp_path, path, wr
     writer._con.execute("PRAGMA user_version = 9")
     with pytest.raises(StateError, match="schema 1"):
         open_readonly(path, DIGEST)
+
+
+def test_it_says_which_windows_are_there_without_reading_them(reader, writer):
+    writer.put([kept(1000, wave=np.zeros((1, 8), np.float32))])
+    there = {priority(f"{n:024x}"): False for n in (1, 7, 399)}
+
+    found = reader.among([*there, priority("nope"), priority(f"{1000:024x}")])
+
+    assert found == there | {priority(f"{1000:024x}"): True}
+    assert reader.among([]) == {}
+    assert len(reader.among(range(2000))) == 0
+
+
+def test_ids_of_a_cluster_and_of_all_are_even_samples(reader, writer):
+    writer.put([kept(1000, cluster="C1", wave=np.zeros((1, 8), np.float32))])
+    everything = sorted(priority(f"{n:024x}") for n in (*range(400), 1000))
+    own = [number for number in everything if number in {priority(f"{n:024x}") for n in (*range(0, 400, 5), 1000)}]
+
+    assert reader.even(50) == everything[:50]
+    assert reader.of_cluster("C1", 20) == own[:20]
+    assert reader.of_cluster("C1", 20, wave=True) == [priority(f"{1000:024x}")]
+    assert reader.of_cluster("C99", 20) == []

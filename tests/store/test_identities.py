@@ -271,3 +271,28 @@ def test_undo_restores_exactly_and_the_journal_only_grows(tmp_path_factory, step
                 for _ in range(20):
                     identities.undo("anna", 99)
             assert identities.identities() == states[0]
+
+
+def test_several_fields_are_changed_in_one_step_or_not_at_all(identities):
+    values = {"name": " rockfall ", "colour": "#AABBCC", "mute": False, "merged_into": "C2"}
+
+    done = identities.change("C1", values, "ada", 5)
+
+    one = identities.identities()["C1"]
+    assert (one.name, one.colour, one.mute, one.merged_into) == ("rockfall", "#aabbcc", False, "C2")
+    assert [action.field for action in done] == ["name", "colour", "merged_into"]  # mute was off
+    assert identities.change("C1", values, "ada", 6) == []
+    for wrong in ({"note": "x", "merged_into": "C1"}, {"note": "x", "merged_into": "C99"}, {"note": "x", "name": ""}):
+        with pytest.raises(UsageError):
+            identities.change("C2", wrong, "ada", 7)
+    assert identities.identities()["C2"].note is None
+    assert len(identities.journal()) == 3
+
+
+def test_the_journal_is_read_by_parts(identities):
+    for n in range(5):
+        identities.name("C1", f"name {n}", "ada", n)
+
+    assert [action.entry for action in identities.journal(2)] == [5, 4]
+    assert [action.entry for action in identities.journal(2, 4)] == [3, 2]
+    assert identities.journal(2, 1) == []

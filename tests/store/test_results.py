@@ -306,3 +306,23 @@ def test_a_database_of_the_schema_before_is_read_beside_its_daemon(tmp_path):
     with closing(open_readonly(path)) as reader:
         assert len(reader.recent(5)) == 2
         assert len(reader.labels(events(0, 1)[0].window_id)) == 1
+
+
+def test_a_database_of_schema_2_gets_its_indices_and_keeps_its_rows(tmp_path):
+    path = tmp_path / "r.sqlite"
+    with closing(Results(path)) as results:
+        results.commit(events(0, 5), [], {}, 0)
+        before = results.recent(9)
+    with closing(sqlite3.connect(path)) as con:
+        con.executescript(
+            "DROP INDEX assignments_novel; DROP INDEX assignments_flagged; DROP INDEX assignments_by_stream;"
+            "CREATE INDEX assignments_stream ON assignments (stream, start_ns); PRAGMA user_version = 2"
+        )
+
+    with closing(Results(path)) as results:
+        assert results.recent(9) == before
+        assert results.counts()["assignments"] == 5
+    with closing(sqlite3.connect(path)) as con:
+        names = {row[0] for row in con.execute("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql NOT NULL")}
+        assert con.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    assert names == {f"assignments_{name}" for name in ("by_stream", "cluster", "start", "novel", "flagged")}

@@ -51,6 +51,13 @@ def shrink(values: F32 | F64, most: int) -> F64:
     return result
 
 
+def above_noise(logp: F32, noise: F64, most: int) -> F64:
+    """Mean over the channels of log power (C, F, T), above noise (F,), dB: at most `most` by `most`, high frequencies on top."""
+    there = np.isfinite(logp)
+    values = np.where(there, logp, 0).sum(axis=0) / np.where(there.any(axis=0), there.sum(axis=0), np.nan)
+    return shrink(values - noise[:, None], most)[::-1]
+
+
 def encode(picture: Bytes2D, palette: Bytes2D) -> bytes:
     """PNG (ISO/IEC 15948) of indices (H, W), first row on top, with a palette (256, 4) RGBA.
 

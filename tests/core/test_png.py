@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
-from streamclust.lab import png
+from streamclust.core import png
 
 
 def decode(data):
@@ -60,3 +60,10 @@ def test_shrinking_takes_means_and_leaves_small_pictures_alone():
 
     assert png.shrink(values, 3).tolist() == [[0.5, 2.5, 4.5], [6.5, 8.5, 10.5]]
     assert (png.shrink(values, 6) == values).all()
+
+
+def test_high_frequencies_are_on_top_above_noise_and_channels_are_averaged():
+    logp = np.array([[[1.0, 1.0], [7.0, 7.0]], [[3.0, np.nan], [9.0, 9.0]]], np.float32)
+
+    assert png.above_noise(logp, np.array([0.0, 1.0]), 8).tolist() == [[7.0, 7.0], [2.0, 1.0]]
+    assert np.isnan(png.above_noise(np.full((1, 2, 3), np.nan, np.float32), np.zeros(2), 8)).all()
