@@ -19,8 +19,8 @@ UMAP_POINTS = 2000
 """Windows up to which a report has a map by UMAP: 4 s of one core, and 9 s once a process, in which numba compiles it."""
 
 
-def html(result: FitResult, data: Dataset) -> str:
-    """Return the report of a fit to the trainable windows of `data`."""
+def html(result: FitResult, data: Dataset, *, umap: bool = True) -> str:
+    """Return the report of a fit to the trainable windows of `data`; without `umap` it has no such map."""
     windows = data.training()
     bundle = result.bundle
     known = Assigned(result.labels, result.memberships, result.embeddings)
@@ -38,7 +38,7 @@ def html(result: FitResult, data: Dataset) -> str:
             timeless=timeless(windows.streams, windows.start_ns, windows.end_ns),
             exemplars={one.index: report.exemplar(one, windows.logp, windows.wave, at) for one in clusters},
             noise_median=noise,
-            umap=_umap(np.nan_to_num(result.embeddings)),
+            umap=_umap(np.nan_to_num(result.embeddings)) if umap else None,
             reason=result.why,
             evidence=_curves(result.evidence),
             methods=_rows(result.evidence),

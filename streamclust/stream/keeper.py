@@ -88,9 +88,11 @@ class Keeper:
         Windows begin where something happens, so that they are not thinned on the grid.
     room
         Says whether the disk has room for it: what is kept to learn from must not be what stops the taking in.
+    laid
+        Gives windows that an operator laid ready to be learnt from, their times moved to end at the event time given.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 — the last three are keywords
         self,
         open_buffer: Callable[[], Taker],
         spec: BufferSpec,
@@ -99,9 +101,12 @@ class Keeper:
         *,
         triggered: bool = False,
         room: Callable[[], bool] = _always,
+        laid: Callable[[int], Sequence[Kept]] | None = None,
     ) -> None:
         self._open = open_buffer
         self._room = room
+        self._laid = laid
+        self._newest_ns: int | None = None
         self._spec = spec
         self._profile = profile
         self._clock = clock
@@ -122,6 +127,8 @@ class Keeper:
         most = max(1.0, BURST_S * self._spec.per_second)
         self._tokens = min(most, self._tokens + (now - self._filled_at) * self._spec.per_second)
         self._filled_at = now
+        if self._laid is not None and events:
+            self._newest_ns = max(self._newest_ns or 0, *(event.end_ns for event in events))
         if now >= self._wait_until:
             candidates = self._candidates(batch, events)
             self._count(offered=len(candidates))
@@ -144,6 +151,8 @@ class Keeper:
         self._tokens -= len(chosen)
         if chosen and now >= self._wait_until:
             self._put(chosen)
+        if self._laid is not None and self._newest_ns is not None and now >= self._wait_until:
+            self._take_up(self._laid(self._newest_ns))
 
     def notices(self) -> tuple[Notice, ...]:
         """Return what a person should know, since the last call; about once a minute while it lasts."""
@@ -166,6 +175,10 @@ class Keeper:
         """Give on what was chosen and release the buffer. May be called twice."""
         self.flush()
         self._release()
+
+    def _take_up(self, laid: Sequence[Kept]) -> None:
+        if laid:
+            self._put(list(laid))
 
     def _put(self, chosen: list[Kept]) -> None:
         try:
