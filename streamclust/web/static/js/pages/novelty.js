@@ -1,0 +1,47 @@
+// The list of what fits no cluster well: the most novel windows of the last days, with pictures.
+
+import { address, get } from "../api.js";
+import { colourOf } from "../colour.js";
+import { h, icon, replace, text } from "../dom.js";
+import { bindKeys } from "../keys.js";
+import { picture, whenSeen } from "../parts/picture.js";
+import { chip, clusters } from "../store.js";
+import { count, figure, utc } from "../time.js";
+
+const MOST = 60;
+
+export async function show(root) {
+  await clusters();
+  const { items } = await get("novelty", { limit: MOST });
+  const ends = [];
+  const list = h("ol", { class: "novelties" }, items.map((event) => tile(event, ends)));
+  replace(root,
+    h("header", { class: "page-head" }, h("div", null, h("h1", null, "Novelty"), h("p", null, "Windows of the last 7 days of data that lie farthest outside what the model was trained on.")),
+      h("a", { class: "button small", href: "#/events?novel=true" }, icon("events"), "All novel events")),
+    items.length ? list : h("div", { class: "empty" }, icon("novelty"), h("h2", null, "Nothing novel"), h("p", null, "In the last 7 days of data every window looked like something that the model knows.")));
+  const move = (step) => {
+    const links = [...list.querySelectorAll(".novelty-link")];
+    const now = links.indexOf(document.activeElement);
+    links[Math.min(links.length - 1, Math.max(0, now + step))]?.focus();
+  };
+  ends.push(bindKeys("Novelty", { j: ["Next window", () => move(1)], k: ["Previous window", () => move(-1)] }));
+  if (items.length) root.querySelector(".page-head p").textContent += ` ${count(items.length)} are listed.`;
+  return () => { for (const end of ends) end(); };
+}
+
+function tile(event, ends) {
+  const id = encodeURIComponent(event.window_id);
+  const box = h("div", { class: "novelty-picture" });
+  const node = h("li", { class: "card novelty" }, box,
+    h("div", { class: "novelty-texts" },
+      h("a", { class: "novelty-link", href: `#/events?window=${id}` }, utc(event.start)),
+      h("span", { class: "badge novel", title: "Share of what the model was trained on that is less unusual" }, `novelty ${event.novelty === null ? "–" : event.novelty.toFixed(4)}`),
+      text(event.stream, "small muted truncate block"),
+      h("span", { class: "row tight small" }, h("span", { class: "muted" }, "nearest"), chip(event.cluster, { colour: colourOf(event.cluster) })),
+      h("span", { class: "small muted" }, `peak ${figure(event.peak)}, rms ${figure(event.rms)}`)));
+  ends.push(whenSeen(node, async () => {
+    const { kept } = await get(`events/${id}`, {}, { quiet: true }).catch(() => ({ kept: false }));
+    replace(box, kept ? picture(address(`windows/${id}/spectrogram.png`), `Spectrogram, ${event.stream}, ${utc(event.start)}`) : h("span", { class: "pic none" }, h("span", { class: "small" }, "this window is not kept")));
+  }));
+  return node;
+}

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from contextlib import closing, suppress
+
+import httpx
+import pytest
+from daemons import wait_for
+from web_client import client, site
+
+from streamclust.core.clock import ManualClock
+from streamclust.core.types import NS, Event
+from streamclust.store.identities import IDENTITIES, Identities
+from streamclust.store.results import DATABASE, Results
+from streamclust.web import live as module
+from streamclust.web.live import BACKLOG, PER_TICK, QUEUE, Hub, Listener, Live, said
+from streamclust.web.server import serve
+
+
+def event(number: int, cluster: str = "C1") -> Event:
+    start = number * 20 * NS
+    return Event(
+        f"w{number}", "FDSN:XX_A__H_H_Z", start, start + 40 * NS, 100.0, "seismic/1", 1, cluster, None, {cluster: 1.0},
+        0.1, is_novel=False, peak=2.0, rms=1.0, gap_fraction=0.0, processed_at_ns=start,
+    )  # fmt: skip
+
+
+def told(lines, kind, count=1):
+    """Return the data of the next events of one kind."""
+    found, now = [], ""
+    for line in lines:
+        if line.startswith("event: "):
+            now = line.removeprefix("event: ")
+        elif line.startswith("data: ") and now == kind:
+            found.append(json.loads(line.removeprefix("data: ")))
+            if len(found) == count:
+                return found
+    raise AssertionError(f"{len(found)} of {count} {kind}")
+
+
+def test_nothing_is_kept_while_nobody_listens():
+    hub = Hub()
+    hub.offer([event(1)])
+    assert hub.take(10) == ([], 0)
+
+
+def test_a_flood_is_cut_and_counted_and_offering_never_waits():
+    hub = Hub()
+    hub.listened_to(yes=True)
+    for _ in range(5):
+        hub.offer([event(n) for n in range(BACKLOG)])
+    events, skipped = hub.take(PER_TICK)
+    assert [e.window_id for e in events] == [f"w{n}" for n in range(PER_TICK)]
+    assert skipped == 5 * BACKLOG - PER_TICK
+    assert hub.take(PER_TICK) == ([], 0)
+
+
+def test_offering_from_a_thread_loses_and_doubles_nothing():
+    hub = Hub()
+    hub.listened_to(yes=True)
+    count, got, skips = 5000, [], 0
+    thread = threading.Thread(target=lambda: [hub.offer([event(n)]) for n in range(count)])
+    thread.start()
+    while thread.is_alive():
+        events, skipped = hub.take(BACKLOG)
+        got += events
+        skips += skipped
+    thread.join()
+    events, skipped = hub.take(BACKLOG)
+    numbers = [int(e.window_id[1:]) for e in got + events]
+    assert len(numbers) + skips + skipped == count
+    assert numbers == sorted(set(numbers))
+
+
+def test_a_listener_that_does_not_read_is_told_what_it_missed():
+    async def run():
+        listener = Listener()
+        for number in range(QUEUE + 50):
+            listener.put(said("assignment", {"n": number}), 1)
+        messages = listener.messages()
+        await anext(messages)
+        found = [await anext(messages) for _ in range(10)]
+        listener.put(said("assignment", {"n": "new"}), 1)
+        listener.end()
+        with suppress(StopAsyncIteration):
+            while True:
+                found.append(await anext(messages))
+        return found
+
+    found = asyncio.run(run())
+    assert len(found) <= QUEUE + 2
+    assert said("skipped", {"count": 50}) in found
+    assert found.index(said("skipped", {"count": 50})) < found.index(said("assignment", {"n": "new"}))
+
+
+def test_pages_see_events_as_they_are_stored(filled):
+    hub = Hub()
+    with client(site(filled.state), hub) as asker, asker.stream("GET", "/api/v1/live") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = answer.iter_lines()
+        assert next(lines) == "retry: 2000"
+        made = [event(n) for n in range(3)]
+        hub.offer(made)
+        assert told(lines, "assignment", 3) == [e.as_dict() for e in made]
+        hub.offer([event(n) for n in range(500)])
+        assert told(lines, "skipped") == [{"count": 500 - PER_TICK}]
+
+
+def test_the_status_comes_by_itself_and_has_no_scopes_of_another(filled, monkeypatch):
+    monkeypatch.setattr(module, "STATUS_EVERY", 0.05)
+    with client(site(filled.state)) as asker, asker.stream("GET", "/api/v1/live") as answer:
+        status, again = told(answer.iter_lines(), "status", 2)
+    assert status["windows"] == again["windows"] == 600
+    assert "scopes" not in status
+
+
+def test_a_page_hears_of_a_cluster_that_somebody_named(tmp_path, monkeypatch):
+    from web.filled import fill
+
+    monkeypatch.setattr(module, "STATUS_EVERY", 0.05)
+    state = fill(tmp_path / "state", 60, kept=0).state
+    with client(site(state)) as asker, asker.stream("GET", "/api/v1/live") as answer:
+        lines = answer.iter_lines()
+        told(lines, "status", 2)
+        with closing(Identities(state / IDENTITIES)) as identities:
+            identities.name("C5", "avalanche", "ada", 1)
+        assert told(lines, "cluster") == [{"id": "C5"}]
+
+
+def test_beside_no_daemon_the_database_is_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "FOLLOW_EVERY", 0.05)
+    with closing(Results(tmp_path / DATABASE)) as results:
+        results.commit([event(1)], (), {}, 1)
+        server = serve(site(tmp_path))
+        server.start()
+        try:
+            with httpx.Client(base_url=server.address) as asker, asker.stream("GET", "api/v1/live") as answer:
+                lines = answer.iter_lines()
+                told(lines, "status")
+                stop = threading.Event()
+
+                def write():
+                    number = 2
+                    while not stop.wait(0.05):
+                        results.commit([event(number)], (), {}, 1)
+                        number += 1
+
+                writer = threading.Thread(target=write)
+                writer.start()
+                try:
+                    found = told(lines, "assignment", 3)
+                finally:
+                    stop.set()
+                    writer.join()
+        finally:
+            server.close()
+    assert all(each["window_id"] != "w1" for each in found)
+
+
+def test_only_so_many_listen_at_once(filled, monkeypatch):
+    monkeypatch.setattr(module, "LISTENERS", 1)
+    with client(site(filled.state)) as asker, asker.stream("GET", "/api/v1/live") as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        refused = asker.get("/api/v1/live")
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "10"
+
+
+def test_who_goes_away_is_forgotten(filled):
+    hub = Hub()
+    with client(site(filled.state), hub) as asker:
+        with asker.stream("GET", "/api/v1/live") as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            assert hub._listened_to
+        wait_for(lambda: not hub._listened_to)
+
+
+def test_a_status_that_cannot_be_had_ends_nothing(tmp_path):
+    def broken():
+        raise OSError("gone")
+
+    async def run():
+        live = Live(site(tmp_path, ManualClock()), Hub(), broken)
+        async with live.running():
+            listening = live.listen()
+            assert await anext(listening) == b"retry: 2000\n\n"
+            await asyncio.sleep(0.02)
+            live._put(said("assignment", {"n": 1}), 1)
+            return await anext(listening)
+
+    assert b'{"n":1}' in asyncio.run(run())
+
+
+@pytest.mark.parametrize("text", ["a\nevent: cluster\ndata: {}", "\u2028", "<img src=x>"])
+def test_text_from_data_makes_no_event_of_its_own(text):
+    message = said("assignment", {"stream": text})
+    assert message.count(b"\n") == 3
+    assert json.loads(message.partition(b"data: ")[2]) == {"stream": text}
