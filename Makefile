@@ -10,14 +10,14 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "streamclust needs Python 3.11 to 3.13: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[train,umap,parquet,confluent,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,umap,parquet,web,confluent,dev]'
 	touch $@
 
 install: $(STAMP)
 
-# Real recordings through the daemon, as a live table in a terminal.
+# Real recordings through the daemon: a live table and the page. In a terminal the page stays until Ctrl-C.
 run: $(STAMP)
-	$(BIN)/streamclust demo
+	@if [ -t 1 ]; then $(BIN)/streamclust demo --serve; else $(BIN)/streamclust demo; fi
 
 # All that CI runs.
 test: check
@@ -38,7 +38,7 @@ bench-kafka: $(STAMP)
 	$(BIN)/python benchmarks/kafka_speed.py
 	$(BIN)/python benchmarks/kafka_latency.py
 
-# Two workers on a real broker under faults, 30 minutes at 50 times real time; needs Java 17 and Maven. `make soak ARGS='--minutes 60'`.
+# Two workers on a real broker under faults and retrains, one hour at 50 times real time; needs Java 17 and Maven. `make soak ARGS='--minutes 10'`.
 soak: $(STAMP)
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamclust import __version__
-from streamclust.admin import clusters, models, quarantine, retrain
+from streamclust.admin import clusters, models, quarantine, retrain, web
 from streamclust.admin.settings import load, one_thread
 from streamclust.console import Command, Entry, say, say_json, with_config, with_json
 from streamclust.lab import commands as lab
@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_config(commands)
     _add_doctor(commands)
-    for entry in (retrain.entry(), *lab.entries(), publishing.entry()):
+    for entry in (web.entry(), retrain.entry(), *lab.entries(), publishing.entry()):
         _add_entry(commands, entry)
     for family in (models.family(), clusters.family(), quarantine.family()):
         members = _family(commands, family.name, _Doc(family.line, family.example))
@@ -123,6 +123,7 @@ def _add_demo(commands: Any) -> None:
         "--seconds", type=_seconds, metavar="S", help="take about so long (30 on a terminal, else no pause)"
     )
     sub.add_argument("--plain", action="store_true", help="lines instead of a live view")
+    sub.add_argument("--serve", action="store_true", help="keep the page open afterwards, until Ctrl-C")
 
 
 def _add_config(commands: Any) -> None:
@@ -168,9 +169,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _demo(args: argparse.Namespace) -> int:
     one_thread()
-    from streamclust.demo import run_demo
+    from streamclust.demo import Show, run_demo
 
-    return run_demo(args.state, args.data, args.seconds, args.plain)
+    return run_demo(args.state, args.data, Show(args.seconds, args.plain, args.serve))
 
 
 def _config_check(args: argparse.Namespace) -> int:

@@ -138,7 +138,7 @@ def show(loaded: Loaded, *, origins: bool = False) -> str:
             indent = "  " * depth
             lines.append(f"{indent}-" if head[depth].isdigit() else f"{indent}{head[depth]}:")
         open_at = tuple(head)
-        text = '"***"' if SECRET.search(key) and value is not None else json.dumps(value)
+        text = '"***"' if SECRET.search(key) and value not in (None, [], ()) else json.dumps(value)
         comment = f"  # {loaded.origin['.'.join(where)]}" if origins else ""
         lines.append(f"{'  ' * len(head)}{key}: {text}{comment}")
     return re.sub(r"^( *)-\n *", r"\1- ", "\n".join(lines) + "\n", flags=re.MULTILINE)

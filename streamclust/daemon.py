@@ -9,12 +9,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from streamclust import __version__, wiring
+from streamclust import __version__, serving, wiring
 from streamclust.core.clock import Clock, SystemClock
 from streamclust.core.errors import ConfigError, Rebalanced, TransientError
 from streamclust.core.reports import TurnReport
@@ -29,6 +29,7 @@ from streamclust.serve.metrics import Metrics
 from streamclust.serve.reload import reload
 from streamclust.serve.roster import Roster
 from streamclust.serve.systemd import Notifier
+from streamclust.serving import Daemon, Page
 from streamclust.store.identities import IDENTITIES, Identities
 from streamclust.store.models import ModelStore
 from streamclust.store.results import Results
@@ -198,11 +199,15 @@ class _Daemon:
         self._metrics = Metrics(__version__, clock, config.http.top_streams, Roster(identities))
         models = ModelStore(self._state.models)
         parts = wiring.Parts(self._state, results, models, clock, identities)
+        self._page = self._open_page(parts, stack)
+        if self._page is not None:
+            parts = replace(parts, hear=self._page.hear)
         self._loop: Loop = wiring.loop(config, parts)
         stack.callback(self._loop.close)
         self._learning = Learning(config, self._state.path, clock, lambda back: self._back_to(parts, back))
         stack.callback(self._learning.stop)
         self._serve_http(stack)
+        self._serve_page()
         self._retry = RETRY_FIRST
         self._disk_at = 0.0
         self._model: int | None = None
@@ -235,6 +240,8 @@ class _Daemon:
         self._config = found.config
         self._log.configure(found.config.log)
         self._learning.configure(found.config)
+        if self._page is not None:
+            self._page.configure(found.config)
         self._log.event("config.reloaded", taken=", ".join(found.taken) or "nothing")
         if found.restart:
             self._log.event("config.restart_needed", "warning", settings=", ".join(found.restart))
@@ -246,6 +253,7 @@ class _Daemon:
         except TransientError as error:
             self._health.set_reason("turn", str(error))
             self._metrics.failed(error, self._loop.sink_errors)
+            self._learning.disturbed()
             usual = isinstance(error, Rebalanced)  # workers come and go
             self._log.event("turn.failed", "info" if usual else "warning", error=error, retry_seconds=self._retry)
             self._alive()
@@ -276,6 +284,7 @@ class _Daemon:
         self._tell(report.notices)
         self._tell(self._learning.observe(report))
         self._health.set_degraded("model", self._learning.degraded)
+        self._metrics.degraded(self._health.degraded())
         self._catching_up(report)
         for reason, count in report.rejected.items():
             self._log.event(f"records.quarantined.{reason}", "warning", count=count)
@@ -291,10 +300,8 @@ class _Daemon:
             self._log.event("model.active", version=report.model)
 
     def _look_after_training(self) -> None:
-        told = self._learning.poll()
-        self._tell(told)
-        if told:
-            self._metrics.training(self._learning.report)
+        self._tell(self._learning.poll())
+        self._metrics.training(self._learning.report)
 
     def _back_to(self, parts: wiring.Parts, back: Rollback) -> None:
         wish = Wish(back.version, back.active_from_ns, self._clock.now_ns(), "rollback", back.reason)
@@ -353,3 +360,24 @@ class _Daemon:
 
     def _http_failed(self, line: str) -> None:
         self._log.event("http.failed", "error", error=line)
+
+    def _open_page(self, parts: wiring.Parts, stack: ExitStack) -> Page | None:
+        """Bind the page's address; it answers when all else is ready."""
+
+        def activate(version: int, by: str, reason: str) -> None:
+            wiring.activate(self._config, parts, Wish(version, None, self._clock.now_ns(), by, reason))
+
+        beside = Daemon(self._state.path, self._clock, self._health, activate, self._page_failed)
+        page, told = serving.page(self._config, beside)
+        self._tell(told)
+        if page is not None:
+            stack.callback(page.close)
+        return page
+
+    def _serve_page(self) -> None:
+        if self._page is not None:
+            self._page.start()
+            self._log.event("web.listening", address=self._page.address)
+
+    def _page_failed(self, line: str) -> None:
+        self._log.event("web.failed", "error", error=line)

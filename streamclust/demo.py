@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import shutil
+import signal
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 from rich.console import Console
@@ -18,16 +20,23 @@ from rich.console import Console
 from streamclust import config, daemon
 from streamclust.core.auto_profile import RECORDED, SLACK
 from streamclust.core.clock import Clock, SystemClock
-from streamclust.core.errors import UsageError
+from streamclust.core.errors import ConfigError, UsageError
 from streamclust.core.profiles import PROFILES
 from streamclust.core.reports import TurnReport
 from streamclust.core.specs import Config, FilesSource
 from streamclust.core.types import NS, Positions, Record
+from streamclust.core.web_specs import WebSpec
 from streamclust.serve.terminal import Dashboard
+from streamclust.serving import alone
+from streamclust.store.activations import Activation
 from streamclust.store.models import ModelStore
 from streamclust.store.results import DATABASE, ClusterSummary, open_readonly
 from streamclust.store.state import StateDir
 from streamclust.stream.archive import ArchiveSource
+from streamclust.web import missing
+
+if TYPE_CHECKING:
+    from streamclust.web.server import WebServer
 
 MARK = ".streamclust-demo"
 """A file that only a demo puts into its directory; without it nothing is deleted."""
@@ -78,7 +87,18 @@ class _Nowhere:
         """Forget them."""
 
 
-def run_demo(state: Path, data: Path | None, seconds: float | None, plain: bool) -> int:
+class Show(NamedTuple):
+    """How it is shown."""
+
+    seconds: float | None = None
+    """How long it should take. None is `SECONDS` on a terminal, else as fast as it goes."""
+    plain: bool = False
+    """Lines even on a terminal."""
+    serve: bool = False
+    """Keep the page until a signal comes."""
+
+
+def run_demo(state: Path, data: Path | None, show: Show) -> int:
     """Play recordings through the daemon and say what came of it; return the exit code.
 
     That is 130 when a signal stopped it before the end of the recordings, else the daemon's.
@@ -89,10 +109,8 @@ def run_demo(state: Path, data: Path | None, seconds: float | None, plain: bool)
         Directory of the demo, made anew each time.
     data
         A recording, or a directory of them; None takes what is at hand.
-    seconds
-        How long it should take. None is `SECONDS` on a terminal, else as fast as it goes.
-    plain
-        Lines even on a terminal.
+    show
+        How it is shown; the page is there where people look: on a terminal, and when it is to be kept.
 
     Raises
     ------
@@ -103,17 +121,17 @@ def run_demo(state: Path, data: Path | None, seconds: float | None, plain: bool)
     """
     _check_directory(state)
     clock = SystemClock()
-    console = Console(stderr=True, force_terminal=False if plain else None)
+    console = Console(stderr=True, force_terminal=False if show.plain else None)
     recordings = find(data)
     seen = survey(recordings.paths, clock)
-    if seconds is None and console.is_terminal:
-        seconds = SECONDS
+    seconds = SECONDS if show.seconds is None and console.is_terminal else show.seconds
     settings = settings_for(recordings, seen, state, seconds)
     _say(_opening(recordings, seen, settings))
     prepare(state, settings)
     loaded = config.load(state / "config.yaml", {}).config
     ended = False
-    with ExitStack() as stack:
+    with ExitStack() as pages, ExitStack() as stack:
+        page = _page(loaded, clock, pages) if show.serve or console.is_terminal else None
         dashboard = stack.enter_context(Dashboard(clock, console, (seen.start_ns, seen.end_ns)))
 
         def watch(report: TurnReport) -> None:
@@ -121,9 +139,49 @@ def run_demo(state: Path, data: Path | None, seconds: float | None, plain: bool)
             ended = ended or report.ended
             dashboard.update(report)
 
-        code = daemon.run(loaded, clock=clock, watch=watch)
-    _say(closing(state, loaded))
+        code = daemon.run(_without_page(loaded), clock=clock, watch=watch)
+        stack.close()
+        _say(closing(state, loaded))
+        if show.serve and page is not None and ended and not code:
+            _say(f"\nThe page is at {page} until you press Ctrl-C.")
+            _until_signal()
     return code if code or ended else INTERRUPTED
+
+
+def _page(settings: Config, clock: Clock, stack: ExitStack) -> str | None:
+    """Serve the page until `stack` ends, on a free port when the usual one is taken; return where, None without the extra."""
+    if missing() is not None:
+        return None
+    store = ModelStore(Path(settings.state.dir) / "models")
+
+    def activate(version: int, by: str, reason: str) -> Activation:
+        return store.activate(version, by=by, reason=reason, at_ns=clock.now_ns())
+
+    def opened(web: WebSpec) -> WebServer:
+        return alone(settings.model_copy(update={"web": web}), clock, activate, lambda line: _say(f"page: {line}"))
+
+    try:
+        server = opened(settings.web)
+    except ConfigError:
+        server = opened(settings.web.model_copy(update={"port": 0}))
+    stack.callback(server.close)
+    server.start()
+    _say(f"The page: {server.address}")
+    return server.address
+
+
+def _without_page(settings: Config) -> Config:
+    return settings.model_copy(update={"web": settings.web.model_copy(update={"enabled": False})})
+
+
+def _until_signal() -> None:
+    """Return at the first SIGINT or SIGTERM."""
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda _number, _frame: stop.set()) for number in numbers]
+    stop.wait()
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 def find(data: Path | None) -> Recordings:
@@ -220,7 +278,8 @@ def settings_for(recordings: Recordings, seen: Survey, state: Path, seconds: flo
         )
     return {
         "state": {"dir": str(state.resolve() / "state")},
-        "retrain": {"enabled": False},
+        "retrain": {"on_drift": False, "after_windows": 10**9},
+        "buffer": {"max_bytes": 200_000_000, "per_second": 1000.0},
         "source": {
             "type": "files",
             "paths": list(recordings.paths),
@@ -282,6 +341,7 @@ def closing(state: Path, settings: Config) -> str:
     table = _table(total, clusters) if version is not None else "There were too few for a model."
     lines = [f"\n{total:,} windows.", table, f"\nin SQLite      {here / DATABASE}"]
     lines += [f"as JSON lines  {files[0]}"] if files else []
+    lines.append(f"as a page      {_program()} web -c {shlex.quote(str(state / 'config.yaml'))}")
     return "\n".join([*lines, "\nLook at them:", *(f"  {line}" for line in _commands(state, version, files))])
 
 

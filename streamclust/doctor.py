@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import importlib
 import json
@@ -26,6 +25,7 @@ from streamclust.core.clock import Clock
 from streamclust.core.errors import ConfigError
 from streamclust.core.kafka_specs import KafkaSource
 from streamclust.core.specs import Config, HttpSpec, ParquetSink, SdsSource, SourceSpec, StateSpec
+from streamclust.store.lock import held_by
 
 Status = Literal["ok", "note", "fail"]
 
@@ -52,6 +52,7 @@ EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
         "train": (("torch", "scikit-learn", "onnx"), "training of encoders"),
         "umap": (("umap-learn", "numba"), "the method umap_gmm, and maps by UMAP in reports"),
         "parquet": (("pyarrow",), "events as Parquet files"),
+        "web": (("starlette", "uvicorn", "python-multipart"), "the page and its API"),
         "confluent": (("confluent-kafka",), "the faster Kafka client, kafka.client: confluent"),
         "bench": (("river",), "other stream clusterers to compare with, in benchmarks/drift.py"),
     }
@@ -154,6 +155,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 def wanted_extras(config: Config) -> frozenset[str]:
     """Extras that the settings cannot do without."""
     wanted = {"parquet"} if any(isinstance(sink, ParquetSink) for sink in config.sinks) else set()
+    wanted |= {"web"} if config.web.enabled is True else set()
     return frozenset(wanted | ({"confluent"} if config.kafka.client == "confluent" else set()))
 
 
@@ -243,21 +245,6 @@ def _check_format(path: Path) -> Check:
         detail = f"{version}, written by a newer streamclust; this one knows up to {FORMAT}"
         return Check("format", "fail", detail, "install the newer version, or choose another state.dir")
     return Check("format", "ok", f"{version}")
-
-
-def held_by(path: Path) -> str | None:
-    """Process that holds the lock of a state directory; None when nobody does, ``?`` when it is not known."""
-    try:
-        fd = os.open(path / "LOCK", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "?"
-    finally:
-        os.close(fd)
-    return None
 
 
 def check_source(spec: SourceSpec) -> list[Check]:

@@ -16,9 +16,11 @@ from streamclust.core.kafka_specs import KafkaSink as KafkaSinkSpec
 from streamclust.core.kafka_specs import KafkaSource as KafkaSourceSpec
 from streamclust.core.kafka_specs import KafkaSpec
 from streamclust.core.specs import Config
+from streamclust.core.types import Event
 from streamclust.signal.groups import Grouping
 from streamclust.store.buffer import BUFFER, Buffer
 from streamclust.store.identities import Identities
+from streamclust.store.laid import FOLDER, Laid
 from streamclust.store.models import ModelStore
 from streamclust.store.results import Results
 from streamclust.store.state import StateDir
@@ -60,6 +62,8 @@ class Parts:
     identities: Identities
     kafka: KafkaLink | None = None
     """The connection to Kafka, where one is configured."""
+    hear: Callable[[Sequence[Event]], None] | None = None
+    """Sees events that are durable; must not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ def loop(config: Config, parts: Parts) -> Loop:
     sinks = _sinks(config, parts, source)
     announce: list[Announce] = [partial(_known, parts)]
     announce += [partial(_with_lineage, parts, sink.announce) for sink in sinks if isinstance(sink, KafkaSink)]
-    return Loop(config, source, sinks, live, parts.clock, Aside(announce, _keeper(config, parts)))
+    return Loop(config, source, sinks, live, parts.clock, Aside(announce, _keeper(config, parts), parts.hear))
 
 
 def _keeper(config: Config, parts: Parts) -> Keeper | None:
@@ -151,7 +155,8 @@ def _keeper(config: Config, parts: Parts) -> Keeper | None:
         return config.model.share == "kafka" or parts.state.free_bytes() > 2 * config.state.reserve_bytes + ROOM
 
     triggered = config.windows.mode == "triggered"
-    return Keeper(opened, config.buffer, config.profile, parts.clock, triggered=triggered, room=room)
+    laid = Laid(parts.state.path / FOLDER, digest).take
+    return Keeper(opened, config.buffer, config.profile, parts.clock, triggered=triggered, room=room, laid=laid)
 
 
 def _known(parts: Parts, version: int, table: Sequence[Mapping[str, Any]]) -> None:
@@ -183,7 +188,7 @@ def _sinks(config: Config, parts: Parts, source: Source) -> list[Sink]:
 
 
 def activate(config: Config, parts: Parts, wish: Wish) -> None:
-    """Let a version that is here hold, for all who share the models.
+    """Let a version that is here hold, for all who share the models; from any thread.
 
     Raises
     ------

@@ -54,6 +54,7 @@ def config(folder: Path, data: Path, **changes: Any) -> Path:
         "model": {"clusters": 3, "min_windows": 40, "dimensions": 4},
         "sinks": [{"type": "sqlite"}, {"type": "jsonl"}],
         "http": {"port": 0},
+        "web": {"enabled": False},
         "log": {"format": "json"},
     }
     for key, value in changes.items():

@@ -26,6 +26,7 @@ COMMANDS = [
     ["config", "show"],
     ["config", "schema"],
     ["doctor"],
+    ["web"],
     ["retrain"],
     ["fit"],
     ["assign"],
@@ -124,10 +125,14 @@ def test_demo_hands_over_its_arguments(monkeypatch):
     module = ModuleType("streamclust.demo")
     seen = []
     module.run_demo = lambda *args: seen.append(args) or 0  # type: ignore[attr-defined] — a module made here
+    module.Show = lambda *args: args  # type: ignore[attr-defined] — likewise
     monkeypatch.setitem(sys.modules, "streamclust.demo", module)
     assert cli.main(["demo"]) == 0
-    assert cli.main(["demo", "--state", "s", "--data", "d", "--seconds", "2.5", "--plain"]) == 0
-    assert seen == [(Path("demo-state"), None, None, False), (Path("s"), Path("d"), 2.5, True)]
+    assert cli.main(["demo", "--state", "s", "--data", "d", "--seconds", "2.5", "--plain", "--serve"]) == 0
+    assert seen == [
+        (Path("demo-state"), None, (None, False, False)),
+        (Path("s"), Path("d"), (2.5, True, True)),
+    ]
 
 
 @pytest.mark.parametrize(

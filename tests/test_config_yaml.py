@@ -34,9 +34,9 @@ def uncommented(source: str = "sds") -> str:
     start, end = text.index("source:\n"), text.index("\n# Connection to Apache Kafka")
     (block,) = [b for b in re.split(r"^(?=# source:$)", text[start:end], flags=re.MULTILINE) if f"type: {source} " in b]
     text = text[:start] + block.replace("topics: []", "topics: [waves]") + text[end:]
-    text = re.sub(r"^( *)# ((?:  +|- )?[a-z_]+: )", r"\1\2", text, flags=re.MULTILINE)
+    text = re.sub(r"^( *)# ((?:  +|- )?[a-z0-9_]+: )", r"\1\2", text, flags=re.MULTILINE)
     text = re.sub(r"^# (source:)$", r"\1", text, flags=re.MULTILINE)
-    return re.sub(r"^( *)(?:group_by: channel|band_hz: null) .*\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"^( *)(?:group_by: channel|band_hz: null|tokens: \[\]) .*\n", "", text, flags=re.MULTILINE)
 
 
 def given(path: Path) -> set[tuple[str, ...]]:
@@ -56,7 +56,7 @@ def test_config_yaml_names_every_setting_and_only_settings(write):
     named = given(DEFAULT) | given(write(uncommented())) | given(write(uncommented("kafka")))
     assert known - named == set()
     lists = {("source", "paths"), ("source", "streams"), ("windows", "components"), ("windows", "group_by")}
-    lists |= {("profile", "band_hz"), ("kafka", "bootstrap"), ("source", "topics")}
+    lists |= {("profile", "band_hz"), ("kafka", "bootstrap"), ("source", "topics"), ("web", "tokens")}
     assert {n for n in named - known - {(), ("sinks", "0")} if not any(n[: len(k)] == k for k in lists)} == set()
 
 
@@ -69,6 +69,7 @@ def test_the_commented_alternatives_of_config_yaml_are_right_and_say_the_default
         "profile": {"band_hz": [1.0, 20.0]},
         "windows": {"group_by": loaded.windows.group_by},
         "sinks": [{"type": sink.type} for sink in loaded.sinks],
+        "web": {"tokens": [{**loaded.web.tokens[0].model_dump(include={"sha256", "name"})}]},
     }
     assert loaded == Config.model_validate(plain)
 

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from contextlib import closing
 from pathlib import Path
 
@@ -198,3 +199,22 @@ def test_recordings_that_give_no_clusters_are_refused_before_the_start(tmp_path)
 def test_a_path_that_is_not_there_is_said(tmp_path):
     with pytest.raises(UsageError, match="must be a file or a directory"):
         demo.find(tmp_path / "nothing")
+
+
+def test_the_page_is_there_while_it_plays_and_until_a_signal_comes(tmp_path):
+    command = [sys.executable, "-u", "-m", "streamclust", "demo", "--plain", "--serve"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        try:
+            said = ""
+            while "until you press Ctrl-C" not in said:
+                line = process.stdout.readline()
+                assert line, said
+                said += line
+            address = re.search(r"^The page: (\S+)$", said, re.MULTILINE)[1]
+            with urllib.request.urlopen(f"{address}api/v1/status", timeout=20) as answer:
+                found = json.load(answer)
+            assert found["windows"] == told(said)[0]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()

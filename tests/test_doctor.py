@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -92,7 +91,7 @@ def test_a_package_that_cannot_be_imported_fails_and_the_others_are_still_looked
 
 def test_without_an_extra_it_says_what_it_would_add_and_fails_only_when_it_is_wanted():
     bare = doctor.check_extras(frozenset(), {"torch": "2.6"}.get)
-    assert [c.name for c in bare] == ["[train]", "[umap]", "[parquet]", "[confluent]", "[bench]"]
+    assert [c.name for c in bare] == ["[train]", "[umap]", "[parquet]", "[web]", "[confluent]", "[bench]"]
     assert {c.status for c in bare} == {"note"}
     assert "without scikit-learn, onnx; it adds training" in bare[0].detail
     assert bare[0].fix == "pip install 'streamclust[train]'"
@@ -129,14 +128,6 @@ def test_a_state_directory_in_use_is_noted_with_its_process_and_left_unharmed(tm
     checks = doctor.check_state(spec)
     assert [(c.name, c.status) for c in checks] == [("state.dir", "ok"), ("disk", "ok"), ("format", "ok")]
     StateDir.open(tmp_path / "state").close()
-
-
-def test_looking_for_the_holder_leaves_no_lock_behind(tmp_path):
-    (tmp_path / "LOCK").touch()
-    assert doctor.held_by(tmp_path) is None
-    with (tmp_path / "LOCK").open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        assert doctor.held_by(tmp_path) == "?"
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def settings(state: Path, **changes: Any) -> dict[str, Any]:
         "profile": PROFILE.model_dump(mode="json"),
         "retrain": {"rest": 1, "look_every": 1, "after_windows": 10, "activate_after": 0},
         "http": {"enabled": False},
+        "web": {"enabled": False},
         "log": {"format": "json"},
     }
     for key, value in changes.items():

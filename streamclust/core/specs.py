@@ -12,6 +12,7 @@ from streamclust.core.profile_spec import Name, ProfileSpec, Seconds, Spec, Stft
 from streamclust.core.retrain_specs import BufferSpec, RetrainSpec
 from streamclust.core.sid import normalise
 from streamclust.core.times import time_ns
+from streamclust.core.web_specs import WebSpec
 
 __all__ = ["Name", "ProfileSpec", "Seconds", "Spec", "StftSpec"]
 """Passed on from `core.profile_spec`: every setting can be had from here."""
@@ -279,6 +280,8 @@ class Config(Spec):
     """When new models are made, and what they must show."""
     http: HttpSpec = Field(default_factory=HttpSpec)
     """Metrics and health."""
+    web: WebSpec = Field(default_factory=WebSpec)
+    """Page and API."""
     log: LogSpec = Field(default_factory=LogSpec)
     """Logging."""
     shutdown_timeout: Seconds = Field(20.0, gt=0, le=600)

@@ -28,6 +28,7 @@ LIVE: Final = (
     "retrain.nice",
     "retrain.silent_after",
     "retrain.gate",
+    "web.tokens",
 )
 """What is read anew each time that it is needed, so that a running daemon can take it over: settings, or sections as a whole."""
 

@@ -32,7 +32,6 @@ IDLE_POLL = 0.25
 COUNT_EVERY = 5.0
 """Seconds between two looks at the active streams and the buffer."""
 
-
 Announce: TypeAlias = Callable[[int, Sequence[Mapping[str, Any]]], None]
 """Takes the version of the model that came into use, and the table of its clusters; durable with the next flush."""
 
@@ -43,6 +42,8 @@ class Aside(NamedTuple):
     announce: Sequence[Announce] = ()
     keeper: Keeper | None = None
     """Keeps some of the windows to learn from."""
+    hear: Callable[[Sequence[Event]], None] | None = None
+    """Sees events that are durable; must not wait."""
 
 
 class _Waiting(NamedTuple):
@@ -131,7 +132,7 @@ class Loop:
         aside: Aside | None = None,
     ) -> None:
         aside = aside or Aside()
-        self._keeper = aside.keeper
+        self._keeper, self._hear = aside.keeper, aside.hear
         self._config = config
         self._source = source
         self._sinks = sinks
@@ -294,6 +295,8 @@ class Loop:
         self._committed_at = self._clock.monotonic()
         self._untold.given_out(staged, self._committed_at, self._clock.now_ns())
         self._staged = None
+        if self._hear is not None:
+            self._hear(staged.events)
         self._kept(staged)
 
     def _kept(self, staged: _Staged) -> None:
