@@ -27,6 +27,8 @@ EPOCH_NS = 1_767_225_600 * NS
 """2026-01-01."""
 RECORD_BYTES = 512
 Row = Mapping[str, Any]
+Key = tuple[str, int]
+"""Stream and start, ns: which window it is."""
 
 
 class Piece(NamedTuple):
@@ -100,6 +102,28 @@ def in_order(records: Sequence[Sequence[Piece]]) -> list[tuple[int, Piece]]:
     return sorted(((n, p) for n, pieces in enumerate(records) for p in pieces), key=lambda item: item[1].end_ns)
 
 
+def completed(given: Mapping[int, Sequence[tuple[int, float]]], window: float, hop: float) -> dict[Key, float]:
+    """Return for every window that lies whole in what was given when its last sample was.
+
+    Parameters
+    ----------
+    given
+        Stream number -> (end of its data, ns; wall clock seconds when they were given), in order.
+    window, hop
+        Seconds.
+    """
+    hop_ns, window_ns = round(hop * NS), round(window * NS)
+    done: dict[Key, float] = {}
+    for number, records in given.items():
+        before = records[0][0]
+        for end_ns, at in records[1:]:
+            first = (before - window_ns) // hop_ns + 1
+            for grid in range(first, (end_ns - window_ns) // hop_ns + 1):
+                done[station(number), grid * hop_ns] = at
+            before = end_ns
+    return done
+
+
 def seconds_of(work: Callable[[], Any], runs: int = 3) -> float:
     """Return the median CPU seconds of a call (CPU time, because the machine may be shared)."""
     took = []
@@ -145,6 +169,7 @@ class Daemon:
         full = {
             "state": {"dir": str(home / "state"), "reserve_bytes": 0},
             "http": {"port": self.port},
+            "web": {"enabled": False},
             "log": {"format": "json"},
             **settings,
         }

@@ -173,6 +173,7 @@ class Bench:
             "state": {"dir": str(home / "state"), "reserve_bytes": 0},
             "profile": PROFILE,
             "http": {"enabled": False},
+            "web": {"enabled": False},
             "log": {"format": "json", "level": "warning"},
         }
 

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import NS, Piece, arguments, quantile, show, station
+from common import NS, Key, Piece, arguments, completed, quantile, show
 from kafka_common import HOP, WINDOW, Bench, load, outgoing, records_of, wait_until
 
 from streamclust.core.times import time_ns
 
-Key = tuple[str, int]
 BEFORE = 60.0
 """Seconds of signal that are in the topic when the worker starts: each stream makes windows from then on."""
 SETTLE = 15.0
@@ -101,20 +100,6 @@ class Reader(threading.Thread):
         self.join()
 
 
-def completed(sender: Sender) -> dict[Key, float]:
-    """Return for every window that was sent whole (stream, start): when the record with its last sample was sent."""
-    hop_ns, window_ns = round(HOP * NS), round(WINDOW * NS)
-    done: dict[Key, float] = {}
-    for number, records in sender.sent.items():
-        before = records[0][0]
-        for end_ns, at in records[1:]:
-            first = (before - window_ns) // hop_ns + 1
-            for grid in range(first, (end_ns - window_ns) // hop_ns + 1):
-                done[station(number), grid * hop_ns] = at
-            before = end_ns
-    return done
-
-
 def begun(bench: Bench, streams: int, past: float, future: float) -> tuple[str, Sender]:
     """Fill a topic with `past` seconds of signal, or more; return it with a thread that goes on in real time."""
     start_ns = (time.time_ns() // NS - round(past)) * NS
@@ -145,7 +130,9 @@ def latency(bench: Bench, models: Path, client: str, delivery: str, streams: int
         sender.stop()
         worker.stop()
         reader.stop()
-    due = {key: sent for key, sent in completed(sender).items() if began <= sent < began + seconds - 3.0}
+    due = {
+        key: sent for key, sent in completed(sender.sent, WINDOW, HOP).items() if began <= sent < began + seconds - 3.0
+    }
     found = [1000 * (reader.seen[key] - sent) for key, sent in due.items() if key in reader.seen]
     return {
         "client": client,

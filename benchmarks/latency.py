@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from common import NS, Piece, arguments, daemon, in_order, network, quantile, sds_path, show, station
+from common import NS, Key, Piece, arguments, completed, daemon, in_order, network, quantile, sds_path, show
 
 WINDOW, HOP = 2.56, 0.64
 WARM_SECONDS = 20.0
@@ -18,7 +18,6 @@ WARM_SECONDS = 20.0
 LOOK_SECONDS = 0.005
 """Between two looks into the database: the resolution of what is measured."""
 HISTOGRAM = "streamclust_window_latency_seconds"
-Key = tuple[str, int]
 
 
 class Writer(threading.Thread):
@@ -40,20 +39,6 @@ class Writer(threading.Thread):
             with path.open("ab") as file:
                 file.write(piece.data)
             self.appended[number].append((piece.end_ns, time.time()))
-
-
-def completed(writer: Writer) -> dict[Key, float]:
-    """Return for every window that the appended data hold (stream, start): when its last sample was appended."""
-    hop_ns, window_ns = round(HOP * NS), round(WINDOW * NS)
-    done: dict[Key, float] = {}
-    for number, records in writer.appended.items():
-        before = records[0][0]
-        for end_ns, at in records[1:]:
-            first = (before - window_ns) // hop_ns + 1
-            for grid in range(first, (end_ns - window_ns) // hop_ns + 1):
-                done[station(number), grid * hop_ns] = at
-            before = end_ns
-    return done
 
 
 def watch(database: Path, until: float) -> dict[Key, float]:
@@ -97,7 +82,9 @@ def measure(
             seen = watch(running.database, began + seconds) | early
             stop = began + seconds - 2.0
             metrics, cpu = running.metrics(), running.cpu_seconds() - cpu
-        due = {key: at for key, at in completed(writer).items() if began + WARM_SECONDS <= at < stop}
+        due = {
+            key: at for key, at in completed(writer.appended, WINDOW, HOP).items() if began + WARM_SECONDS <= at < stop
+        }
         latencies = [1000 * (seen[key] - at) for key, at in due.items() if key in seen]
         if not latencies:
             raise RuntimeError(f"no window was seen: {running.log.read_text()[-2000:]}")

@@ -20,7 +20,7 @@ from typing import Any
 from common import markdown
 from kafka_common import load
 from soak_faults import Faults
-from soak_figures import JUDGED_FROM_S, MIB, Sample, complaints, disk, sample, slopes, table
+from soak_figures import MIB, Sample, complaints, disk, judged, sample, slopes, table
 from soak_site import Options, Site
 
 SAMPLE_S, SAY_S = 10.0, 60.0
@@ -176,6 +176,9 @@ def report(
     said = {worker.name: worker.said() for worker in (site.steady, site.victim)}
     for name, kinds in said.items():
         print(f"log of {name}: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}\n")
+    models = {worker.name: worker.told_of_models() for worker in (site.steady, site.victim)}
+    for name, told in models.items():
+        print("".join(f"{name}: {line}\n" for line in told))
     sizes = {worker.name: disk(worker.state) for worker in (site.steady, site.victim)}
     rows = [
         {
@@ -188,10 +191,7 @@ def report(
         for entry, size in sorted(found.items())
     ]
     print(markdown("State directories", rows))
-    if memory is not None and memory.seconds < JUDGED_FROM_S:
-        print(
-            f"the slopes go through {memory.seconds / 60:.1f} minutes, too few to judge by (at least {JUDGED_FROM_S / 60:g})"
-        )
+    print(f"{site.steady.name}: {judged(memory)}\n")
     for example in site.tally.examples:
         print(f"altered: {example}")
     for stream, start_ns in site.tally.missing(ends):
@@ -208,6 +208,7 @@ def report(
         "slopes": {name: {key: line._asdict() for key, line in found.items()} for name, found in lines.items()},
         "disk": {"first": began_disk, "last": sizes},
         "log": said,
+        "wrong_models": models,
         "samples": [one._asdict() for one in watch.samples],
     }
 
@@ -215,7 +216,7 @@ def report(
 def arguments(argv: Sequence[str]) -> tuple[Options, Path | None]:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30.0, help="of signal and faults, default 30")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of signal and faults, default 60")
     parser.add_argument("--streams", type=int, default=40, help="at 100 Hz, default 40")
     parser.add_argument("--speed", type=float, default=50.0, help="times real time, default 50")
     parser.add_argument("--delivery", choices=("at_least_once", "exactly_once"), default="at_least_once")

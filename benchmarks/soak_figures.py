@@ -107,12 +107,36 @@ def table(worker: str, lines: Mapping[str, Slope]) -> list[dict[str, Any]]:
     ]
 
 
+def judged(memory: Slope | None) -> str:
+    """Return one line for people: what the memory of the worker that is never killed shows about `MOST_GROWTH`, and how surely."""
+    if memory is None:
+        return "RSS: no slope, too few samples"
+    low, high = (memory.per_hour + side * memory.error for side in (-2, 2))
+    if memory.seconds < JUDGED_FROM_S:
+        word = f"not judged: fewer than {JUDGED_FROM_S / 60:g} minutes"
+    elif high <= MOST_GROWTH:
+        word = f"below {MOST_GROWTH:g} MiB an hour"
+    elif _grows(memory):
+        word = f"it grows, by more than {MOST_GROWTH:g} MiB an hour as far as can be told"
+    else:
+        word = f"neither shown to be below {MOST_GROWTH:g} MiB an hour nor to be above"
+    return (
+        f"RSS: {memory.per_hour:+.2f} +- {memory.error:.2f} MiB an hour (standard error), so {low:+.2f} to {high:+.2f} with 95 %, "
+        f"through {memory.seconds / 60:.0f} minutes of wall time after warm-up: {word}"
+    )
+
+
+def _grows(memory: Slope) -> bool:
+    """Surely more than nothing, and most likely more than it may."""
+    return not memory.flat and memory.per_hour > MOST_GROWTH
+
+
 def complaints(verdict: Verdict, memory: Slope | None, *, once: bool) -> list[str]:
     """Return what is wrong, most important first; nothing when the soak is passed."""
     found = {"windows missing": verdict.missing, "windows added": verdict.added, "events altered": verdict.altered}
     wrong = [f"{count} {what}" for what, count in found.items() if count]
     if once and verdict.repeated:
         wrong.append(f"{verdict.repeated} events repeated with delivery exactly_once")
-    if memory is not None and memory.seconds >= JUDGED_FROM_S and not memory.flat and memory.per_hour > MOST_GROWTH:
+    if memory is not None and memory.seconds >= JUDGED_FROM_S and _grows(memory):
         wrong.append(f"RSS grows by {memory.per_hour:.2f} +- {memory.error:.2f} MiB an hour")
     return wrong

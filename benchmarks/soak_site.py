@@ -30,6 +30,10 @@ WINDOW, HOP, LOOP = 10.24, 5.12, 512
 """Seconds; a loop is 100 hops."""
 PARTITIONS = 6
 PATIENCE_S = 120.0
+WRONG_MODELS = frozenset(
+    {"model.rolled_back", "model.rollback_failed", "model.refused", "retrain.refused", "retrain.killed"}
+)
+_COMMON = frozenset({"time", "level"})
 RETENTION = {"retention_ms": 900_000, "segment_bytes": 32 * 1024 * 1024}
 """Of input and output: a soak of a day must not fill the disk."""
 
@@ -89,9 +93,16 @@ class Worker:
 
     def said(self) -> dict[str, int]:
         """Return how often each kind of event is in the log of all lives; at most ten a minute are."""
+        return dict(sorted(Counter(line["event"] for line in self._lines()).items()))
+
+    def told_of_models(self) -> list[str]:
+        """Return what the log of all lives says of models that went wrong, with what was compared."""
+        found = [line for line in self._lines() if line["event"] in WRONG_MODELS]
+        return [f"{line['time']} {json.dumps({k: v for k, v in line.items() if k not in _COMMON})}" for line in found]
+
+    def _lines(self) -> list[dict[str, Any]]:
         lines = self.log.read_bytes().splitlines()
-        kinds = Counter(json.loads(line)["event"] for line in lines if line.startswith(b"{") and line.endswith(b"}"))
-        return dict(sorted(kinds.items()))
+        return [json.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
 
     def revive(self) -> None:
         """Start it anew if it ended by itself, and remember that."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import fcntl
 import json
 import math
@@ -10,12 +11,13 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType, MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from streamclust.core.errors import StateError, StateLocked
+from streamclust.core.errors import StateError, StateLocked, StreamclustError
 
 LOCK: Final = "trainer.lock"
 """Held by whoever trains, in the state directory; it ends with the process, however that ends."""
@@ -24,6 +26,14 @@ LONGEST: Final = 64 * 1024
 KINDS: Final = ("promoted", "refused", "skipped", "failed")
 _SET_PDEATHSIG: Final = 1
 """Of prctl."""
+
+
+GRACE: Final = 30.0
+"""Seconds that a step gets to heed `within`: one that is in a library hears of it when that returns."""
+
+
+class OutOfTime(StreamclustError):
+    """A training took longer than it may; raised wherever it is."""
 
 
 class Progress(NamedTuple):
@@ -48,6 +58,8 @@ class Ended(NamedTuple):
     seconds: float
     taken: int | None = None
     """`BufferStats.taken` of the windows that were looked at; None when it did not come to that."""
+    drift: Mapping[str, float] = MappingProxyType({})
+    """What the search for drift found, as `train.drift.figures`; empty when it did not look."""
 
 
 Line: TypeAlias = Progress | Ended
@@ -87,6 +99,7 @@ class Teller:
 def _encoded(line: Line) -> bytes:
     content = {name: _finite(value) for name, value in line._asdict().items()}
     if isinstance(line, Ended):
+        content["drift"] = {name: value for name, value in line.drift.items() if math.isfinite(value)}
         content["reasons"] = [reason[:1000] for reason in line.reasons[:20]]
     return json.dumps({"line": type(line).__name__.lower(), **content}).encode() + b"\n"
 
@@ -107,8 +120,9 @@ def decoded(line: bytes) -> Line | None:
         version, taken = content["version"], content["taken"]
         reasons = tuple(str(reason) for reason in content["reasons"])
         numbers = [None if number is None else int(number) for number in (version, taken)]
-        return Ended(content["kind"], numbers[0], reasons, float(content["seconds"]), numbers[1])
-    except (ValueError, TypeError, KeyError, RecursionError):
+        drift = {str(name): float(value) for name, value in content["drift"].items()}
+        return Ended(content["kind"], numbers[0], reasons, float(content["seconds"]), numbers[1], drift)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
@@ -132,6 +146,28 @@ def confine(nice: int, memory_bytes: int) -> None:
     wanted = pages * resource.getpagesize() + memory_bytes
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+@contextmanager
+def within(seconds: float, grace: float = GRACE) -> Iterator[None]:
+    """Raise `OutOfTime` after so many seconds inside of the block, whatever it does; for the main thread.
+
+    Where that does not come through within `grace` seconds more, as inside of a library, the process tells on standard error where it is,
+    and ends with code 1.
+    """
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise OutOfTime(f"it took longer than retrain.time_budget, {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    faulthandler.dump_traceback_later(seconds + grace, exit=True, file=2)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
+        signal.signal(signal.SIGALRM, before)
 
 
 def threads(count: int) -> dict[str, str]:

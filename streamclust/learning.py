@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from streamclust.core.errors import StreamclustError
 from streamclust.core.reports import TrainerReport, TurnReport
 from streamclust.core.specs import Config
 from streamclust.core.types import Notice
-from streamclust.serve.aftermath import Aftermath, Verdict
+from streamclust.serve.aftermath import SINCE, Aftermath, Verdict
 from streamclust.store.activations import newest
 from streamclust.store.models import ModelStore
 from streamclust.train.watch import Watch
@@ -46,7 +47,8 @@ class Learning:
         self._clock = clock
         self._activate = activate
         self._aftermath = Aftermath(config.retrain)
-        self._trainer = Trainer(config, state, clock, Watch(config, state, clock))
+        self._watch = Watch(config, state, clock)
+        self._trainer = Trainer(config, state, clock, self._watch)
         self._model: int | None = None
         self._degraded: str | None = None
         self._verdict: Verdict | None = None
@@ -68,7 +70,17 @@ class Learning:
 
     def poll(self) -> list[Notice]:
         """Look after the training process; return what a person should know."""
-        return [notice for event in self._trainer.poll() for notice in self._told(event)]
+        notices = [notice for event in self._trainer.poll() for notice in self._told(event)]
+        self._drifted(self._watch.drift)
+        return notices
+
+    def _drifted(self, drift: Mapping[str, float]) -> None:
+        if drift and drift != self.report.drift:
+            self.report = replace(self.report, drift=drift)
+
+    def disturbed(self) -> None:
+        """Be told that a turn failed: late windows after that are not the model's fault."""
+        self._aftermath.disturbed(self._clock.monotonic())
 
     def observe(self, turn: TurnReport) -> list[Notice]:
         """Take a turn's report; bring the model before back when the new one does badly."""
@@ -90,6 +102,8 @@ class Learning:
         self._degraded = f"model {last.version} cannot be used, {version} is" if wrong and last else None
         if before is not None and version is not None and version != before:
             self._aftermath.swapped(version, before, last.by if last else "person", now)
+            if last and last.by == "rollback" and last.version == version and not last.reason.startswith(SINCE):
+                self.report = self.report.rolled_back("person")
 
     def _rolled_back(self, verdict: Verdict, turn: TurnReport) -> Notice:
         fields = {"version": verdict.version, "back_to": verdict.back_to, "reason": verdict.reason, **verdict.figures}
@@ -98,6 +112,7 @@ class Learning:
         except StreamclustError as error:  # the next turn tries again
             return Notice("model.rollback_failed", "error", {**fields, "error": str(error)})
         self._verdict = None
+        self.report = self.report.rolled_back(verdict.cause)
         return Notice("model.rolled_back", "error", fields)
 
     def _told(self, event: TrainerEvent) -> list[Notice]:
@@ -115,6 +130,7 @@ class Learning:
         return [self._ended(event)]
 
     def _ended(self, event: Ended) -> Notice:
+        self._drifted(event.drift)
         self.report = self.report.ended(event.kind, event.reasons, event.seconds, self._clock.now_ns())
         level = {"promoted": "info", "skipped": "debug"}.get(event.kind, "warning")
         told = {"version": event.version, "reasons": "; ".join(event.reasons), "seconds": round(event.seconds, 1)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -211,9 +211,10 @@ def _run(site: Site, asked: Asked) -> Ended:
     """Do the training of `train.trainer`, if it is time."""
     from streamclust.train import trainer
 
-    reason, taken = _looked(site, asked)
+    reason, taken, drift = _looked(site, asked)
     if not reason:
-        return Ended("skipped", None, ("it is not the time: see retrain.every, after_windows and on_drift",), 0.0)
+        why = "it is not the time: see retrain.every, after_windows and on_drift"
+        return Ended("skipped", None, (why,), 0.0, drift=drift)
     model, profile = site.config.model, site.config.profile
     work = trainer.Site(
         site.state, site.clock, lambda step, share: site.told(step, share, None), site.activate, _relabel(site)
@@ -222,25 +223,29 @@ def _run(site: Site, asked: Asked) -> Ended:
     if done.kind == "promoted":
         with suppress(SinkUnavailable):  # the next one tries again
             ModelStore(site.state / "models").prune(site.config.retrain.keep_models)
-    return Ended(done.kind, done.version, done.reasons, done.seconds, taken)
+    loss = done.figures.get("loss")
+    if loss is not None:
+        site.told("done", 1.0, loss)
+    return Ended(done.kind, done.version, done.reasons, done.seconds, taken, drift)
 
 
-def _looked(site: Site, asked: Asked) -> tuple[str, int | None]:
-    """Return why it is time, empty when it is not, and how many windows were ever taken into the buffer."""
-    from streamclust.store.buffer_reader import open_readonly
-    from streamclust.train import watch
+def _looked(site: Site, asked: Asked) -> tuple[str, int | None, Mapping[str, float]]:
+    """Return why it is time, empty when it is not; how many windows were ever taken into the buffer; and the drift found."""
+    from streamclust.store.buffer_reader import BUFFER, open_readonly
+    from streamclust.train import drift, watch
 
     log = ModelStore(site.state / "models").activations()
-    if not (site.state / watch.BUFFER).is_file() or not log:
-        return asked.reason or "there is nothing to train on", None
-    with closing(open_readonly(site.state / watch.BUFFER, site.config.profile.digest)) as reader:
+    if not (site.state / BUFFER).is_file() or not log:
+        return asked.reason or "there is nothing to train on", None, {}
+    with closing(open_readonly(site.state / BUFFER, site.config.profile.digest)) as reader:
         taken = reader.taken()
         if asked.reason:
-            return asked.reason, taken
+            return asked.reason, taken, {}
         memory = remembered(site.state)
         memory = memory._replace(last_ns=max(memory.last_ns, site.last_ns))
         series = watch.told(site.config, site.state, reader, newest(log).version)
-        return watch.decided(site.config.retrain, memory, reader, site.clock.now_ns(), series) or "", taken
+        why = watch.decided(site.config.retrain, memory, reader, site.clock.now_ns(), series)
+        return why or "", taken, drift.figures(series)
 
 
 def _relabel(site: Site) -> Callable[[Sequence[Labelled]], None]:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamclust import child
-from streamclust.child import Ended, Progress, Teller, alone, decoded
+from streamclust.child import Ended, OutOfTime, Progress, Teller, alone, decoded, within
 from streamclust.core.errors import StateError, StateLocked
 
 
@@ -26,6 +26,7 @@ from streamclust.core.errors import StateError, StateLocked
         Progress("read\n", 1.0),
         Ended("promoted", 7, (), 12.5, 900),
         Ended("failed", None, ("wrong: \x00\u2028", "x"), 0.0),
+        Ended("skipped", None, (), 0.0, 5, {"novelty_change": -0.25}),
     ],
 )
 def test_a_line_comes_back_as_it_was(line):
@@ -78,6 +79,33 @@ except MemoryError:
 """
     done = run(code)
     assert done.stdout.split() == ["refused", str(max(7, os.getpriority(os.PRIO_PROCESS, 0)))], done.stderr
+
+
+def test_a_training_that_takes_too_long_hears_of_it_wherever_it_is():
+    began = time.monotonic()
+    with pytest.raises(OutOfTime, match=r"retrain.time_budget, 0.05 s"), within(0.05):
+        while time.monotonic() - began < 20:
+            pass
+    assert time.monotonic() - began < 10
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_a_training_that_does_not_heed_it_ends_and_says_where_it_is():
+    code = """
+import time
+from streamclust.child import OutOfTime, within
+with within(0.05, grace=0.2):
+    for _ in range(2):
+        try:
+            time.sleep(600)
+        except OutOfTime:
+            pass
+"""
+    done = run(code, timeout=60)
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    assert "line 7" in done.stderr
 
 
 def test_what_libraries_print_does_not_come_between_the_lines():

@@ -63,6 +63,19 @@ def test_a_new_model_in_which_one_cluster_swallows_the_stream_is_taken_back_and_
     ((version, active_from_ns, reason),) = site.asked
     assert (version, active_from_ns) == (1, 77)
     assert "since model 2" in reason
+    assert site.learning.report.rollbacks == {"swallowed": 1}
+    site.store.activate(1, active_from_ns=9, by="rollback", reason=reason)
+    site.turns(1, 1, {"C1": 1})
+    assert site.learning.report.rollbacks == {"swallowed": 1}, "its own effect is no other one"
+
+
+def test_a_rollback_by_a_person_is_counted_as_such(site):
+    site.models()
+    site.store.activate(2, active_from_ns=5, by="retrain")
+    site.turns(1, 2, {"C1": 1})
+    site.store.activate(1, active_from_ns=9, by="rollback", reason="it knows no rockfalls")
+    site.turns(2, 1, {"C1": 1})
+    assert site.learning.report.rollbacks == {"person": 1}
 
 
 def test_what_a_person_chose_stays_however_it_does(site):
@@ -90,7 +103,7 @@ def test_trainings_are_told_and_counted(site, monkeypatch):
         [Progress("fit", 0.5, 1.25)],
         [Ended("refused", None, ("entropy: collapsed",), 3.0)],
         [Started("person"), Killed("it took longer", 9.0)],
-        [Started(""), Ended("promoted", 4, (), 5.0)],
+        [Started(""), Ended("promoted", 4, (), 5.0, 9, {"novelty_change": 0.5})],
     ]
     monkeypatch.setattr(site.learning._trainer, "poll", lambda: events.pop(0) if events else [])
     told = [(n.kind, n.level) for _ in range(6) for n in site.learning.poll()]
@@ -108,3 +121,10 @@ def test_trainings_are_told_and_counted(site, monkeypatch):
     assert (report.started, report.running, report.in_a_row) == (3, False, 0)
     assert report.outcomes == {"refused": 1, "killed": 1, "promoted": 1}
     assert report.refusals == {"entropy": 1}
+    assert report.drift == {"novelty_change": 0.5}
+
+
+def test_the_drift_that_the_watch_found_is_shown(site):
+    site.learning._watch.drift = {"novelty_change": 0.25, "novelty_limit": 0.1}
+    site.learning.poll()
+    assert site.learning.report.drift == {"novelty_change": 0.25, "novelty_limit": 0.1}

@@ -20,9 +20,9 @@ pytest.importorskip("confluent_kafka", reason="the soak publishes and reads with
 SOAK = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(SOAK))
 
-from soak_figures import MIB, Sample, complaints, longest_life, slopes  # noqa: E402 — benchmarks/ is on the path now
+from soak_figures import MIB, Sample, complaints, judged, longest_life, slopes  # noqa: E402 — benchmarks/ is on the path now
 from soak_signal import NS, btime, one_loop  # noqa: E402 — likewise
-from soak_tally import Plan, Tally, Verdict, slope  # noqa: E402 — likewise
+from soak_tally import Plan, Slope, Tally, Verdict, slope  # noqa: E402 — likewise
 
 KINDS = {"kill -9", "poison", "connections", "broker", "retrain"}
 PLAN = Plan(("a", "b"), 1_600_000_000 * NS, 512 * NS, 10_240_000_000, 5_120_000_000, "soak/1")
@@ -198,6 +198,22 @@ def test_growing_memory_is_a_failure_when_it_was_watched_for_long_enough():
     assert "RSS grows by 3.00" in complaints(GOOD, growing, once=False)[0]
     assert not complaints(GOOD, short, once=False)
     assert not complaints(GOOD, slow, once=False)
+
+
+@pytest.mark.parametrize(
+    ("per_hour", "error", "minutes", "told"),
+    [
+        (0.2, 0.3, 30, "-0.40 to +0.80 with 95 %, through 30 minutes of wall time after warm-up: below 1 MiB"),
+        (0.2, 0.5, 30, "neither shown to be below 1 MiB an hour nor to be above"),
+        (-3.0, 0.5, 30, ": below 1 MiB"),
+        (3.0, 1.4, 30, "it grows, by more than 1 MiB an hour"),
+        (3.0, 1.6, 30, "neither"),
+        (0.0, 0.0, 5, "not judged: fewer than 10 minutes"),
+    ],
+)
+def test_what_the_memory_shows_is_said_with_how_surely(per_hour, error, minutes, told):
+    assert told in judged(Slope(100.0, 100.0, per_hour, error, 60.0 * minutes))
+    assert "too few" in judged(None)
 
 
 def test_losses_are_failures_and_repeats_are_with_exactly_once():

@@ -108,6 +108,18 @@ def test_the_real_training_makes_the_next_model_of_the_buffer_and_finds_what_is_
     reader.close()
 
 
+def test_the_training_tells_its_loss_and_the_drift_that_it_found(tmp_path):
+    state = tmp_path / "state"
+    site(state)
+    losses = []
+    ended = train(config(state), state, SystemClock(), lambda *said: losses.append(said[2]), Asked(""))
+
+    assert ended.kind == "promoted"
+    assert losses[:-1] == [None] * (len(losses) - 1)
+    assert isinstance(losses[-1], float)
+    assert set(ended.drift) == {"novelty_change", "novelty_limit", "share_change", "share_limit"}
+
+
 def test_it_is_not_the_time_while_too_little_is_new(tmp_path):
     state = tmp_path / "state"
     site(state)

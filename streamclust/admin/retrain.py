@@ -45,7 +45,7 @@ def _retrain(args: argparse.Namespace) -> int:
         config = config.model_copy(update={"retrain": config.retrain.model_copy(update={"update": args.update})})
     ended = _foreground(config, args)
     if args.json:
-        say_json(ended._asdict())
+        say_json({**ended._asdict(), "drift": dict(ended.drift)})
     else:
         say(_told(ended))
     return 0 if ended.kind in {"promoted", "skipped"} else 1
@@ -62,7 +62,9 @@ def _foreground(config: Config, args: argparse.Namespace) -> Ended:
 
     child.confine(config.retrain.nice, config.retrain.memory_bytes)
     state, clock = Path(config.state.dir), SystemClock()
-    ended = train(config, state, clock, _progress(), Asked("a person's word" if args.now else ""))
+    asked = Asked("a person's word" if args.now else "")
+    with child.within(config.retrain.time_budget):
+        ended = train(config, state, clock, _progress(), asked)
     if ended.kind != "skipped":
         memory = trainings.remembered(state)
         trainings.remember(state, trainings.after(memory, ended.kind, config.retrain.rest, clock.now_ns(), ended.taken))

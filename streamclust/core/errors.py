@@ -13,6 +13,7 @@
      |   + SourceUnavailable  the input cannot be read now
      |   + SinkUnavailable    an output cannot be written now (full disk, broker gone)
      |   + Rebalanced         the group moved partitions     forget what is not committed   -
+     |       + TransactionAborted  nothing of it was given out  the same
      + Fenced                 another process has our name   exit; a person must look       1
      + NotAllowed             a broker refuses for good      exit; says what to do          1
      + SourceLost             data or connection are gone    exit; the supervisor restarts  1
@@ -128,6 +129,10 @@ class SinkUnavailable(TransientError):
 
 class Rebalanced(TransientError):
     """The consumer group has moved on: what is not yet committed must be forgotten and read again."""
+
+
+class TransactionAborted(Rebalanced):
+    """A transaction failed, or nobody knows what became of it: what it held is read and made again."""
 
 
 class Fenced(StreamclustError):

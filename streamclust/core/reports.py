@@ -111,7 +111,9 @@ class TrainerReport:
     promoted_ns: int | None = None
     """When the last one made a new model, wall clock, ns since 1970 UTC."""
     drift: Mapping[str, float] = field(default_factory=dict)
-    """What the search for drift compares with its limits: name of a statistic -> value."""
+    """What the last search for drift found, and its limits: name of a statistic -> value."""
+    rollbacks: Mapping[str, int] = field(default_factory=dict)
+    """Cause -> times that the model before came back."""
 
     def begun(self) -> TrainerReport:
         """Return it with one more begun."""
@@ -120,6 +122,10 @@ class TrainerReport:
     def went_on(self, share: float, loss: float | None) -> TrainerReport:
         """Return it with how far the training is."""
         return replace(self, progress=share, loss=self.loss if loss is None else loss)
+
+    def rolled_back(self, cause: str) -> TrainerReport:
+        """Return it with one more rollback."""
+        return replace(self, rollbacks={**self.rollbacks, cause: self.rollbacks.get(cause, 0) + 1})
 
     def ended(self, kind: str, reasons: Sequence[str], seconds: float, now_ns: int) -> TrainerReport:
         """Return it after an end as `kind` says; a refused one for reasons that begin with the name of a check and a colon."""

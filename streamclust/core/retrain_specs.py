@@ -70,7 +70,7 @@ class RetrainSpec(Spec):
     hold_back: float = Field(0.25, gt=0, lt=1)
     """Share of the buffer that a candidate is judged on, and never trained on."""
     time_budget: Seconds = Field(1800.0, ge=10)
-    """A training that takes longer is ended."""
+    """A training that takes longer is ended, whatever it is about; of a daemon it is killed."""
     memory_bytes: int = Field(4_000_000_000, ge=500_000_000)
     """Address space of the training process beyond what it has at its start."""
     threads: int = Field(1, ge=1, le=64)

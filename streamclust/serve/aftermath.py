@@ -27,6 +27,10 @@ SLOT: Final = 60.0
 """Seconds that are counted together."""
 MOST_LATENCIES: Final = 256
 """Latencies of a slot that are kept; of more, every second one goes, again and again."""
+CAUSES: Final = ("invalid", "swallowed", "latency")
+"""What may be too bad: windows without a cluster, one cluster that has nearly all, the latency."""
+SINCE: Final = "since model"
+"""Begin of the reason of every verdict."""
 _NONE: Final = "none"
 """Windows without a cluster, see `TurnReport.clusters`."""
 
@@ -41,6 +45,8 @@ class Verdict(NamedTuple):
     reason: str
     figures: dict[str, float]
     """What was compared: before and after."""
+    cause: str
+    """One of `CAUSES`."""
 
 
 @dataclass(slots=True)
@@ -54,10 +60,10 @@ class _Slot:
     stride: int = 1
     skipped: int = 0
 
-    def add(self, report: TurnReport) -> None:
+    def add(self, report: TurnReport, *, timed: bool) -> None:
         self.windows += report.events
         self.clusters += report.clusters
-        for seconds in report.latencies:
+        for seconds in report.latencies if timed else ():
             self.skipped += 1
             if self.skipped >= self.stride:
                 self.skipped = 0
@@ -98,6 +104,7 @@ class Aftermath:
         self._before: _Figures | None = None
         self._swap: tuple[int, int] | None = None
         self._until = 0.0
+        self._calm_at = float("-inf")
 
     @property
     def watching(self) -> int | None:
@@ -122,6 +129,16 @@ class Aftermath:
         if by == "retrain" and self._watch > 0 and version != before:
             self._swap, self._before, self._until = (version, before), figures, now + self._watch
 
+    def disturbed(self, now: float) -> None:
+        """Be told that a source or an output did not work: what comes in the next `SLOT` seconds is late whatever the model does.
+
+        Parameters
+        ----------
+        now
+            Monotonic seconds.
+        """
+        self._calm_at = now + SLOT
+
     def observe(self, report: TurnReport, now: float) -> Verdict | None:
         """Take a report; return a verdict, once for each swap, as soon as it is clear.
 
@@ -136,11 +153,12 @@ class Aftermath:
         if self._swap is None or self._before is None or not report.events:
             return None
         found = _figures(self._slots)
-        reason = next(_worse(self._before, found), None)
-        if reason is None:
+        worst = next(_worse(self._before, found), None)
+        if worst is None:
             return None
+        cause, reason = worst
         (version, back_to), self._swap = self._swap, None
-        return Verdict(version, back_to, f"since model {version}: {reason}", _compared(self._before, found))
+        return Verdict(version, back_to, f"{SINCE} {version}: {reason}", _compared(self._before, found), cause)
 
     def _add(self, report: TurnReport, now: float) -> None:
         while self._slots and now - self._slots[0].at > self._watch + SLOT:
@@ -149,7 +167,7 @@ class Aftermath:
             return
         if not self._slots or now - self._slots[-1].at >= SLOT:
             self._slots.append(_Slot(now))
-        self._slots[-1].add(report)
+        self._slots[-1].add(report, timed=now >= self._calm_at)
 
 
 def _figures(slots: deque[_Slot]) -> _Figures:
@@ -178,18 +196,19 @@ def _quantile(values: F64, weights: F64, q: float = 0.95) -> float:
     return float(values[order][np.searchsorted(mass, q * mass[-1])])
 
 
-def _worse(before: _Figures, after: _Figures) -> Iterator[str]:
-    """Say what is too bad now, worst first."""
+def _worse(before: _Figures, after: _Figures) -> Iterator[tuple[str, str]]:
+    """Say what is too bad now, worst first: cause and reason."""
     if min(before.windows, after.windows) < LEAST_WINDOWS:
         return
     if after.invalid >= WORSE * before.invalid and after.invalid - before.invalid >= LEAST_MORE:
-        yield f"windows without a cluster went from {before.invalid:.1%} to {after.invalid:.1%}"
+        yield "invalid", f"windows without a cluster went from {before.invalid:.1%} to {after.invalid:.1%}"
     share = after.shares.get(after.largest, 0.0)
     was = before.shares.get(after.largest, 0.0)
     if share > SWALLOWED and share >= WORSE * was:
-        yield f"cluster {after.largest} has {share:.0%} of the windows, {was:.0%} before"
-    if after.latency >= WORSE * before.latency and after.latency - before.latency >= LEAST_SECONDS:
-        yield f"latency (95th percentile) went from {before.latency:.2f} s to {after.latency:.2f} s"
+        yield "swallowed", f"cluster {after.largest} has {share:.0%} of the windows, {was:.0%} before"
+    slower = 0 < WORSE * before.latency <= after.latency
+    if slower and after.latency - before.latency >= LEAST_SECONDS:
+        yield "latency", f"latency (95th percentile) went from {before.latency:.2f} s to {after.latency:.2f} s"
 
 
 def _compared(before: _Figures, after: _Figures) -> dict[str, float]:

@@ -13,8 +13,10 @@ DELAY_BUCKETS: Final = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0
 STAGE_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 BATCH_BUCKETS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0)
 STAGES: Final = ("poll", "windows", "spectrograms", "score", "sinks")
-FAILURES: Final = ("Rebalanced", "SinkUnavailable", "SourceUnavailable", "TransientError")
+FAILURES: Final = ("Rebalanced", "SinkUnavailable", "SourceUnavailable", "TransactionAborted", "TransientError")
 """Classes of errors after which a turn is tried again."""
+ROLLBACKS: Final = ("invalid", "swallowed", "latency", "person")
+"""Causes, as `serve.aftermath.CAUSES`, and a person's word."""
 OUTCOMES: Final = ("promoted", "refused", "skipped", "failed", "killed")
 NOTICES: Final = (
     "kafka.assigned",
@@ -43,6 +45,7 @@ COUNTERS: Final[dict[str, Family]] = {
     "sink_errors": Family("Times that a sink could not take events.", ("sink",)),
     "commits": Family("Times that positions were committed."),
     "notices": Family("What happened to the source and the buffer, by kind as in the log.", ("kind",), NOTICES),
+    "transactions_aborted": Family("Kafka transactions that failed, so that what they held is read and made again."),
     "rewinds": Family("Times that uncommitted work was forgotten and is read again."),
     "records": Family("Records read and usable."),
     "input_bytes": Family("Bytes of input."),
@@ -58,6 +61,11 @@ COUNTERS: Final[dict[str, Family]] = {
     ),
     "model_swaps": Family("Times that another model came into use."),
     "models_refused": Family("Models that could not be used, and what else went wrong with them."),
+    "rollbacks": Family(
+        "Times that the model before came back, by cause: what went wrong with the newer one, or a person's word.",
+        ("cause",),
+        ROLLBACKS,
+    ),
     "trainings_started": Family("Trainings begun."),
     "trainings": Family("Trainings ended, by outcome.", ("outcome",), OUTCOMES),
     "training_refusals": Family("Candidates that did not pass a check of the gate, by check.", ("check",)),
@@ -95,6 +103,7 @@ GAUGES: Final[dict[str, Family]] = {
     "newest_sample_timestamp_seconds": Family("Event time of the newest sample, since 1970."),
     "event_lag_seconds": Family("Seconds from the newest sample, in event time, to now; NaN before the first."),
     "consumer_lag_records": Family("Messages of our partitions that wait; NaN where nobody can say."),
+    "degraded": Family("1 while work goes on, but worse than it should, as /readyz says."),
     "intake_paused": Family("1 while nothing is read because the disk is nearly full."),
     "disk_free_bytes": Family("Free space where the state directory is; NaN before the first look."),
     "disk_reserve_bytes": Family("Free space below which reading pauses: state.reserve_bytes."),
@@ -103,9 +112,13 @@ GAUGES: Final[dict[str, Family]] = {
     "buffer_max_bytes": Family("Size of the buffer at most: buffer.max_bytes; 0 when nothing is kept."),
     "trainer_running": Family("1 while a training runs."),
     "trainer_progress_ratio": Family("Share of the step of the training that runs."),
-    "trainer_loss": Family("Loss that the training told last; NaN when it told none."),
+    "trainer_loss": Family(
+        "What the last training minimised: mean negative log likelihood of its windows; NaN when it told none."
+    ),
     "trainer_duration_seconds": Family("Time that the last training took; NaN before the first."),
     "trainer_promotion_timestamp_seconds": Family("When a training last made a new model, since 1970; 0: never."),
     "trainer_failures_in_a_row": Family("Trainings refused, failed or killed since the last one that was not."),
-    "drift": Family("What the search for drift compares with its limits, by statistic.", ("statistic",)),
+    "drift": Family(
+        "Change that the last search for drift found, and the limit from which it is one, by statistic.", ("statistic",)
+    ),
 }

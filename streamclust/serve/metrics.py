@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import nan
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from streamclust.core.clock import Clock, SystemClock
-from streamclust.core.errors import TransientError
+from streamclust.core.errors import TransactionAborted, TransientError
 from streamclust.core.reports import BufferReport, TrainerReport, TurnReport, WindowCounts
 from streamclust.serve import families
 from streamclust.serve.families import COUNTERS, COUNTS, GAUGES, PREFIX, STAGES
@@ -129,6 +129,7 @@ class Metrics:
             Type of a sink -> how often it failed since the start.
         """
         self._counters["turn_failures"].labels(self._bounded("error", type(error).__name__, MAX_KINDS)).inc()
+        self._counters["transactions_aborted"].inc(isinstance(error, TransactionAborted))
         for sink, count in sink_errors.items():
             self._counters["sink_errors"].labels(sink).inc(count - self._sink_errors.get(sink, 0))
         self._sink_errors = dict(sink_errors)
@@ -139,20 +140,28 @@ class Metrics:
         self._gauges["disk_reserve_bytes"].set(reserve_bytes)
         self._gauges["intake_paused"].set(paused)
 
+    def degraded(self, reasons: Sequence[str]) -> None:
+        """Show whether something works worse than it should."""
+        self._gauges["degraded"].set(bool(reasons))
+
     def duplicates(self, total: int) -> None:
         """Show how many windows the database had already, since the start."""
         self._counters["duplicate_windows"].inc(total - self._duplicates)
         self._duplicates = total
 
     def training(self, report: TrainerReport) -> None:
-        """Show what trainings did."""
+        """Show what trainings did; cheap when nothing has changed since the last call."""
         before, self._trainer = self._trainer, report
+        if report is before:
+            return
         self._counters["trainings_started"].inc(report.started - before.started)
         for outcome, count in report.outcomes.items():
             self._counters["trainings"].labels(outcome).inc(count - before.outcomes.get(outcome, 0))
         for check, count in report.refusals.items():
             label = self._bounded("check", check, MAX_KINDS)
             self._counters["training_refusals"].labels(label).inc(count - before.refusals.get(check, 0))
+        for cause, count in report.rollbacks.items():
+            self._counters["rollbacks"].labels(cause).inc(count - before.rollbacks.get(cause, 0))
         show = self._gauges
         show["trainer_running"].set(report.running)
         show["trainer_progress_ratio"].set(report.progress)

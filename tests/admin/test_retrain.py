@@ -62,6 +62,24 @@ def test_the_exit_code_says_whether_a_person_must_look(tmp_path, monkeypatch, ca
     assert remembered(tmp_path / "state").failures == (ended.kind == "failed")
 
 
+def test_a_training_by_hand_ends_when_its_time_is_over_whatever_it_is_about(tmp_path, monkeypatch, capsys):
+    def spin(*_):
+        while True:
+            pass
+
+    state = tmp_path / "state"
+    site(state)
+    real, limited = training.train, child.within
+    monkeypatch.setattr(training, "train", lambda *asked: real(*asked, spin))
+    monkeypatch.setattr(child, "within", lambda seconds: limited(seconds / 10_000))
+    monkeypatch.setattr(child, "confine", lambda *_: None)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+
+    assert cli.main(["retrain", "-c", str(config_file(state)), "--now"]) == 1
+    assert "it took longer than retrain.time_budget" in capsys.readouterr().out
+    assert remembered(state).failures == 1
+
+
 def test_another_one_that_runs_is_told(tmp_path):
     state = tmp_path / "state"
     site(state)

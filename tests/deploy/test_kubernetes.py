@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 
 import pytest
 import yaml
-from deploys import CONFIG, KUBERNETES, look, manifests, pod, read, tool
+from deploys import CONFIG, DEPLOY, KUBERNETES, look, manifests, pod, read, seconds, tool
 
 from streamclust import config
 from streamclust.core.specs import Config, HttpSpec
@@ -159,3 +161,37 @@ def test_keda_scales_the_workers_on_the_lag_of_their_own_group():
     assert scaled["minReplicaCount"] >= 1
     assert trigger["metadata"]["consumerGroup"] == source.group
     assert trigger["metadata"]["topic"] in source.topics
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_monitor_can_be_added_to_each_variant_and_changes_nothing_else(name, tmp_path):
+    where = [os.path.relpath(KUBERNETES / part, tmp_path) for part in (name, "monitoring")]
+    overlay = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
+    (tmp_path / "kustomization.yaml").write_text(
+        yaml.safe_dump({**overlay, "resources": where[:1], "components": where[1:]})
+    )
+    kubectl = tool("kubectl", "kubectl, for kustomize")
+    built = [look(kubectl, "kustomize", folder) for folder in (KUBERNETES / name, tmp_path)]
+    before, after = (list(yaml.safe_load_all(done.stdout)) for done in built)
+
+    assert built[1].returncode == 0, built[1].stderr
+    assert [m for m in after if m["kind"] != "PodMonitor"] == before
+    assert [m for m in after if m["kind"] == "PodMonitor"] == [read(KUBERNETES / "monitoring" / "podmonitor.yaml")]
+
+
+def test_the_monitor_scrapes_the_workers_where_they_show_their_metrics_as_the_alert_rules_expect():
+    monitor = read(KUBERNETES / "monitoring" / "podmonitor.yaml")
+    workers = found("base", "StatefulSet")
+    (container,), (endpoint,) = pod(workers)["containers"], monitor["spec"]["podMetricsEndpoints"]
+
+    assert (monitor["apiVersion"], monitor["kind"]) == ("monitoring.coreos.com/v1", "PodMonitor")
+    assert monitor["metadata"]["namespace"] == workers["metadata"]["namespace"]
+    assert (
+        monitor["spec"]["selector"]["matchLabels"].items() <= workers["spec"]["template"]["metadata"]["labels"].items()
+    )
+    assert endpoint["port"] in {port["name"] for port in container["ports"]}
+    assert endpoint["path"] in PATHS
+    assert seconds(endpoint["scrapeTimeout"]) < seconds(endpoint["interval"]) <= 30, "rules count increases of a minute"
+    job = "{namespace}/{name}".format(**monitor["metadata"])
+    down = re.search(r'up\{job=~"([^"]*)"\}', (DEPLOY / "prometheus" / "rules.yml").read_text())
+    assert re.fullmatch(down[1], job)

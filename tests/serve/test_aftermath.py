@@ -83,6 +83,32 @@ def test_less_than_that_is_no_reason(hours, turn):
     assert hours.go(61, **turn) is None
 
 
+def test_what_is_late_because_an_output_did_not_work_is_not_the_models_fault(hours):
+    hours.swap()
+    assert hours.go(2) is None
+    hours.watch.disturbed(hours.now)
+    assert hours.go(1, latency=9.0) is None
+    assert hours.go(60) is None
+
+
+def test_what_stays_late_is_the_models_fault_all_the_same_and_its_clusters_are_looked_at_meanwhile(hours):
+    hours.swap()
+    hours.watch.disturbed(hours.now)
+    assert "latency" in hours.go(5, latency=9.0).reason
+    hours.swap(3, 2)
+    hours.watch.disturbed(hours.now)
+    assert hours.go(1, clusters={"C2": 99, "none": 1}).cause == "swallowed"
+
+
+def test_without_a_latency_before_none_has_doubled():
+    hours = Hours()
+    for _ in range(30):
+        hours.watch.disturbed(hours.now + 6.0)
+        assert hours.go(1, latency=9.0) is None
+    hours.swap()
+    assert hours.go(10, latency=30.0) is None
+
+
 def test_a_doubling_of_almost_nothing_is_no_reason():
     hours = Hours()
     hours.go(30, clusters={"C1": 5000, "C2": 4999, "none": 1}, latency=0.01)

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from streamclust.core.errors import Rebalanced, SinkUnavailable, SourceUnavailable, TransientError
+from streamclust.core.errors import Rebalanced, SinkUnavailable, SourceUnavailable, TransactionAborted, TransientError
 from streamclust.core.reports import StageTimes, WindowCounts
-from streamclust.serve import families
+from streamclust.serve import aftermath, families
 
 UNITS = ("_seconds", "_bytes", "_ratio", "_info")
 
@@ -30,9 +30,10 @@ def test_no_metric_of_the_table_has_a_stream_as_its_label():
 def test_the_closed_sets_are_whole():
     assert set(families.COUNTS) == {field.name for field in dataclasses.fields(WindowCounts)}
     assert set(families.STAGES) == {field.name for field in dataclasses.fields(StageTimes)}
-    transient = {TransientError, SinkUnavailable, SourceUnavailable, Rebalanced}
+    transient = {TransientError, SinkUnavailable, SourceUnavailable, Rebalanced, TransactionAborted}
     assert set(families.FAILURES) == {error.__name__ for error in transient}
     assert set(TransientError.__subclasses__()) <= transient
+    assert (*aftermath.CAUSES, "person") == families.ROLLBACKS
 
 
 @pytest.mark.parametrize("name", [name for name in vars(families) if name.endswith("_BUCKETS")])

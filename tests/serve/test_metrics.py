@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamclust.core.clock import ManualClock
-from streamclust.core.errors import SinkUnavailable, SourceUnavailable
+from streamclust.core.errors import Rebalanced, SinkUnavailable, SourceUnavailable, TransactionAborted
 from streamclust.core.reports import (
     BufferReport,
     StageTimes,
@@ -211,6 +211,33 @@ def test_failed_turns_are_counted_by_error_and_sink_while_they_fail(metrics):
     assert value(metrics, "turn_failures_total", error="SinkUnavailable") == 2
     assert value(metrics, "turn_failures_total", error="SourceUnavailable") == 1
     assert value(metrics, "sink_errors_total", sink="jsonl") == 2
+
+
+def test_a_transaction_that_failed_is_counted_beside_other_rebalances(metrics):
+    metrics.failed(Rebalanced("moved"), {})
+    assert value(metrics, "transactions_aborted_total") == 0
+    metrics.failed(TransactionAborted("timed out"), {})
+    assert value(metrics, "transactions_aborted_total") == 1
+    assert value(metrics, "turn_failures_total", error="TransactionAborted") == 1
+
+
+def test_a_daemon_that_goes_on_worse_than_it_should_is_shown_as_degraded(metrics):
+    assert value(metrics, "degraded") == 0
+    metrics.degraded(["model: model 3 cannot be used, 2 is"])
+    assert value(metrics, "degraded") == 1
+    metrics.degraded([])
+    assert value(metrics, "degraded") == 0
+
+
+def test_rollbacks_are_counted_by_cause_once_each(metrics):
+    assert value(metrics, "rollbacks_total", cause="person") == 0
+    report = TrainerReport().rolled_back("latency")
+    metrics.training(report)
+    metrics.training(report)
+    metrics.training(report.rolled_back("latency").rolled_back("person"))
+    assert value(metrics, "rollbacks_total", cause="latency") == 2
+    assert value(metrics, "rollbacks_total", cause="person") == 1
+    assert value(metrics, "rollbacks_total", cause="swallowed") == 0
 
 
 def test_the_disk_is_shown(metrics):

@@ -10,7 +10,7 @@ import pytest
 from corpus import pack
 
 from streamclust.core.clock import Clock, ManualClock, SystemClock
-from streamclust.core.errors import Reason, Rebalanced, SourceLost
+from streamclust.core.errors import Reason, Rebalanced, SinkUnavailable, SourceLost, TransactionAborted
 from streamclust.core.kafka_specs import KafkaSource as Spec
 from streamclust.core.kafka_specs import KafkaSpec
 from streamclust.core.types import NS, Polled, iso
@@ -225,6 +225,24 @@ def test_a_commit_after_the_group_moved_on_says_so_and_what_is_ours_comes_again(
         first.commit({f"{world.topic}/0": 2, f"{world.topic}/1": 0})
         pytest.fail("it went through")
     assert first.poll(10, 0.1).lost
+
+
+def test_a_transaction_that_fails_is_told_apart_from_partitions_that_went_and_all_of_it_comes_again(world):
+    class Failing:
+        def transact(self, messages, offsets, group):
+            raise SinkUnavailable("it took too long")
+
+    world.send(records(3))
+    source = world.source()
+    polled(source, count(3))
+
+    with pytest.raises(TransactionAborted, match="it took too long"):
+        source.transact(Failing(), [], {f"{world.topic}/0": 2})
+    with pytest.raises(Rebalanced) as again:
+        source.transact(Failing(), [], {f"{world.topic}/0": 2})
+    assert type(again.value) is Rebalanced, "nothing was begun"
+    assert source.poll(10, 0.1).lost
+    assert len(offsets(polled(source, count(3)))) == 3
 
 
 def _delete_below(world, offset: int) -> None:
