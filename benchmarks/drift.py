@@ -77,7 +77,8 @@ def played_through(stream: Stream, method: Method) -> dict[str, Any]:
     new = {one: since for one, since in ((stream.story.comes, 21), (stream.story.grows, 42)) if one is not None}
     labels = np.full(len(stream.y), "", dtype="U16")
     found: dict[int, int | None] = dict.fromkeys(new)
-    ari, kept, home = [], [], None
+    ari, kept, lasting, home = [], [], [], None
+    begun = first_ids(stream, method, list(new))
     for week in range(FIRST_DAYS // WEEK, DAYS // WEEK):
         of_week = np.flatnonzero(stream.day // WEEK == week)
         audience = of_week[stream.held[of_week]]
@@ -92,16 +93,37 @@ def played_through(stream: Stream, method: Method) -> dict[str, Any]:
         old = ~np.isin(stream.y[audience], list(new))
         kept.append(float((before == method.place(audience))[old].mean()) if old.any() else float("nan"))
         ari.append(adjusted_rand(stream.y[of_week], np.unique(labels[of_week], return_inverse=True)[1]))
+        lasting.append(with_first_id(stream.y[of_week], labels[of_week], begun))
         if week == 3:
             home = main_id(stream, labels, of_week)
     back = main_id(stream, labels, of_week)
     return {
         "ari": ari,
         "kept": kept,
+        "lasting": lasting,
         "found": {str(one): [days, DAYS - new[one]] for one, days in found.items()},
         "returned": home is not None and home == back,
         "clusters": len(np.unique(labels[of_week])),
     }
+
+
+def first_ids(stream: Stream, method: Method, but: Sequence[int]) -> dict[int, str]:
+    """Id of the cluster of each class at the beginning; only of classes that have one."""
+    rows = np.flatnonzero(stream.day < FIRST_DAYS)
+    ids, y = method.place(rows), stream.y[rows]
+    most = {}
+    for one in np.setdiff1d(y, but).tolist():
+        mine = holder(y, ids, one)
+        if mine is not None:
+            most[one] = mine
+    return most
+
+
+def with_first_id(y: NDArray[np.int64], labels: Labels, begun: dict[int, str]) -> float:
+    """Share of windows (N,), of classes that had a cluster at the beginning, that have the id that their class had then."""
+    old = np.isin(y, list(begun))
+    first = np.array([begun.get(one, "") for one in y.tolist()])
+    return float((labels == first)[old].mean()) if old.any() else float("nan")
 
 
 def main_id(stream: Stream, labels: Labels, of_week: NDArray[np.intp]) -> str | None:
@@ -168,7 +190,7 @@ def told(run: dict[str, Any]) -> str:
     for name, one in run["methods"].items():
         ari = " ".join(f"{value:.2f}" for value in one["ari"])
         lines.append(
-            f"  {name:30} ARI {np.mean(one['ari']):.3f} ({ari}) kept {np.nanmean(one['kept']):.3f} worst {np.nanmin(one['kept']):.2f} "
+            f"  {name:30} ARI {np.mean(one['ari']):.3f} ({ari}) first id {100 * np.mean(one['lasting']):.0f} % kept {np.nanmean(one['kept']):.3f} worst {np.nanmin(one['kept']):.2f} "
             f"found {one['found']} returned {one['returned']} clusters {one['clusters']}"
         )
     return "\n".join(lines)

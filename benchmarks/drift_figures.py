@@ -53,14 +53,18 @@ def _of_set(runs: Sequence[Run], name: str) -> str:
 
 
 def _table(runs: Sequence[Run]) -> str:
-    head = "| | ARI, mean of the weeks | windows that keep their id, % | worst week, % | new classes found | days to find one | old id after the return |"
-    rows = [head, "|---|--:|--:|--:|--:|--:|--:|"]
+    head = "| | ARI, mean of the weeks | windows with the first id of their class, % | windows that keep their id, % | worst week, % | new classes found | days to find one | old id after the return |"
+    rows = [head, "|---|--:|--:|--:|--:|--:|--:|--:|"]
     for name in runs[0]["methods"]:
         of = [run["methods"][name] for run in runs]
         found = [value for one in of for value in one["found"].values()]
         days = [value[0] for value in found if value[0] is not None]
         cells = [
             _spread([float(np.mean(one["ari"])) for one in of], "{:.2f}".format),
+            _spread(
+                [100 * float(np.nanmean(one["lasting"])) for one in of if np.isfinite(one["lasting"]).any()],
+                "{:.0f}".format,
+            ),
             _spread([100 * float(np.nanmean(one["kept"])) for one in of], "{:.0f}".format),
             f"{100 * min(float(np.nanmin(one['kept'])) for one in of):.0f}",
             f"{len(days)} of {len(found)}",
@@ -72,6 +76,8 @@ def _table(runs: Sequence[Run]) -> str:
 
 
 def _spread(values: Sequence[float], text: Callable[[float], str]) -> str:
+    if not values:
+        return "-"
     mean, least, most = text(float(np.mean(values))), text(min(values)), text(max(values))
     return mean if least == most else f"{mean} ({least} to {most})"
 

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from streamclust.core.types import F64
 from streamclust.train.kernels import Indices
 
+SURE = 9.0
+"""Nats by which it must be likelier that a share has risen than that it has not."""
 _CHUNK = 256
 _MOST_KNOWN = 8192
 _MOST_NOVEL = 4096
@@ -47,6 +49,29 @@ def coherent(novel: F64, known: F64, common: F64, least: int, rng: np.random.Gen
     scale = len(among) / len(novel)
     large = [rows for rows in found if len(rows) >= max(2, least * scale)]
     return sorted(large, key=lambda rows: (-len(rows), int(rows[0])))
+
+
+def risen(mine: NDArray[np.bool_]) -> bool:
+    """Whether the share of some rows (N,), in the order of time, is surely higher from some row on.
+
+    At the best cut two shares must be likelier than one by `SURE` nats (a likelihood ratio of binomials), so far that it
+    is hardly chance at any of a thousand cuts; with few rows beside it a test by standard errors would be too sure.
+    """
+    count, total = len(mine), np.concatenate([[0.0], np.cumsum(mine)])
+    at = np.arange(1, count)
+    if not len(at):
+        return False
+    before, after = total[at], total[-1] - total[at]
+    likelier = _nats(before, at) + _nats(after, count - at) - float(_nats(total[-1:], np.array([count]))[0])
+    return bool(np.any((likelier > SURE) & (after * at > before * (count - at))))
+
+
+def _nats(some: F64, of: Indices) -> F64:
+    """Log-likelihood of so many of so many (n,), at the share that they are."""
+    share = some / of
+    inside = np.where(share > 0, share, 1.0)
+    outside = np.where(share < 1, 1.0 - share, 1.0)
+    return np.asarray(some * np.log(inside) + (of - some) * np.log(outside))
 
 
 def _part(count: int, most: int, rng: np.random.Generator) -> Indices:

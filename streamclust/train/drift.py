@@ -65,13 +65,25 @@ class Decision(NamedTuple):
     """For people."""
 
 
-class Shift(NamedTuple):
-    """A change of a mean."""
+class Cut(NamedTuple):
+    """Where a mean changes."""
 
     at: int
     """The first value after it."""
     before: float
     after: float
+    bound: float
+    """What the change must exceed so that it is no chance."""
+
+    @property
+    def change(self) -> float:
+        """By how much, >= 0."""
+        return abs(self.after - self.before)
+
+    @property
+    def limit(self) -> float:
+        """What the change must exceed so that it is a reason for a new model."""
+        return max(self.bound, LEAST_CHANGE)
 
 
 def due(
@@ -100,22 +112,50 @@ def due(
 
 def drifted(series: Series) -> str | None:
     """Tell what has moved, or None: the mean novelty, or the share of a cluster."""
-    novelty = np.asarray(series.novelty, np.float64)[-_MOST_WINDOWS:]
-    clusters = np.array([x or "" for x in series.clusters], np.str_)[-_MOST_WINDOWS:]
-    known = np.isfinite(novelty)
-    found = adwin(_together(novelty[known]))
-    if found is not None and found.after - found.before >= LEAST_CHANGE:
-        return f"mean novelty rose from {found.before:.2f} to {found.after:.2f}"
-    ids = [x for x in np.unique(clusters).tolist() if x]
-    for identity in ids:
-        share = adwin(_together((clusters == identity).astype(np.float64)), DELTA / len(ids))
-        if share is not None and abs(share.after - share.before) >= LEAST_CHANGE:
+    novelty, shares = _cuts(series)
+    if novelty is not None and novelty.change > novelty.bound and novelty.after - novelty.before >= LEAST_CHANGE:
+        return f"mean novelty rose from {novelty.before:.2f} to {novelty.after:.2f}"
+    for identity, share in shares.items():
+        if share.change > share.limit:
             return f"share of {identity} went from {share.before:.0%} to {share.after:.0%}"
     return None
 
 
-def adwin(values: F64, delta: float = DELTA) -> Shift | None:
-    """Return the clearest cut of values (N,) in [0, 1] into two parts with different means; None if there is none.
+def figures(series: Series) -> dict[str, float]:
+    """Return what `drifted` compares, by name; nothing of what there are too few windows for.
+
+    `novelty_change`: how much the mean novelty has risen (or fallen, < 0) at its clearest cut; `share_change`: how much the
+    share of a cluster has changed, >= 0, of the one that is nearest to its limit. `novelty_limit` and `share_limit`: beyond
+    which that is drift.
+    """
+    novelty, shares = _cuts(series)
+    found: dict[str, float] = {}
+    if novelty is not None:
+        found |= {"novelty_change": novelty.after - novelty.before, "novelty_limit": novelty.limit}
+    if shares:
+        nearest = max(shares.values(), key=lambda cut: cut.change - cut.limit)
+        found |= {"share_change": nearest.change, "share_limit": nearest.limit}
+    return found
+
+
+def _cuts(series: Series) -> tuple[Cut | None, dict[str, Cut]]:
+    """Return the clearest cut of the novelty, and of the share of each cluster."""
+    novelty = np.asarray(series.novelty, np.float64)[-_MOST_WINDOWS:]
+    clusters = np.array([x or "" for x in series.clusters], np.str_)[-_MOST_WINDOWS:]
+    ids = [x for x in np.unique(clusters).tolist() if x]
+    shares = {x: clearest(_together((clusters == x).astype(np.float64)), DELTA / len(ids)) for x in ids}
+    known = {identity: cut for identity, cut in shares.items() if cut is not None}
+    return clearest(_together(novelty[np.isfinite(novelty)])), known
+
+
+def adwin(values: F64, delta: float = DELTA) -> Cut | None:
+    """Return the clearest cut of values (N,) in [0, 1] into two parts with different means; None if there is none."""
+    cut = clearest(values, delta)
+    return cut if cut is not None and cut.change > cut.bound else None
+
+
+def clearest(values: F64, delta: float = DELTA) -> Cut | None:
+    """Return the cut of values (N,) in [0, 1] that is nearest to its bound, or farthest beyond; None of too few values.
 
     The test of ADWIN (Bifet, Gavaldà 2007: Learning from time-changing data with adaptive windowing, section 3.1), at every
     cut: |mean_0 - mean_1| > sqrt(2 v ln(2 / d) / m) + 2 ln(2 / d) / (3 m), v the variance, m the harmonic sum
@@ -132,7 +172,7 @@ def adwin(values: F64, delta: float = DELTA) -> Shift | None:
     bound = np.sqrt(2.0 / harmonic * float(values.var()) * doubt) + 2.0 / (3.0 * harmonic) * doubt
     excess = np.abs(before - after) - bound
     best = int(excess.argmax())
-    return Shift(int(first[best]), float(before[best]), float(after[best])) if excess[best] > 0 else None
+    return Cut(int(first[best]), float(before[best]), float(after[best]), float(bound[best]))
 
 
 def _together(values: F64) -> NDArray[np.float64]:

@@ -161,6 +161,7 @@ class _Onward:
             "part": found.part,
             "kept": round(found.kept, 6),
             "agreement": meaning.agreement,
+            "loss": round(-found.history[-1], 6) if found.history else None,
             "noise": list(streams)[:20],
             "streams": len(set(self._data.streams)),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,7 +22,7 @@ from streamclust.model.bundle import Bundle, from_bytes
 from streamclust.model.score import Scorer
 from streamclust.store.activations import newest
 from streamclust.store.buffer import BUFFER, BufferReader, Filter, Kept, Table, open_readonly
-from streamclust.store.durable import AppendFile, RealDisk
+from streamclust.store.durable import AppendFile, RealDisk, sync_dir, translated
 from streamclust.store.identities import IDENTITIES, Identities
 from streamclust.store.models import ModelStore
 from streamclust.train.fit import Report, TrainingData
@@ -34,6 +34,9 @@ from streamclust.train.retrain import Candidate, Task, retrain
 from streamclust.train.select import Spans
 
 JOURNAL: Final = "retrain.jsonl"
+OLDER: Final = "retrain.1.jsonl"
+"""What was the journal before, until it had `MOST_JOURNAL` bytes."""
+MOST_JOURNAL: Final = 1 << 20
 REFUSED: Final = "refused"
 """Directory of candidates that the gate refused, in that of the models."""
 REASONS: Final = "reasons.json"
@@ -126,11 +129,11 @@ def run(site: Site, settings: Settings, reason: str = "") -> Outcome:
 
 
 def read_journal(state: Path, most: int = 100) -> list[dict[str, Any]]:
-    """Return the newest outcomes, oldest first; a line that a power cut tore is left out."""
-    try:
-        lines = (state / JOURNAL).read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
+    """Return the newest outcomes, oldest first, of both files; a line that a power cut tore is left out."""
+    lines: list[bytes] = []
+    for name in (JOURNAL, OLDER):  # in this order a rename meanwhile may show half of them twice, and hides none
+        with suppress(FileNotFoundError):
+            lines[:0] = (state / name).read_bytes().splitlines()
     found = []
     for line in lines[-most:]:
         try:
@@ -354,6 +357,12 @@ def _skipped(why: str) -> Outcome:
 
 
 def _write_journal(site: Site, entry: Mapping[str, Any]) -> None:
-    with closing(AppendFile(site.state / JOURNAL)) as journal:
+    """Append; a full file becomes the older one, in one step, and the one before that goes."""
+    path, disk = site.state / JOURNAL, RealDisk()
+    if path.exists() and path.stat().st_size >= MOST_JOURNAL:
+        with translated(path):
+            disk.rename(path, site.state / OLDER)
+        sync_dir(site.state, disk)
+    with closing(AppendFile(path, disk)) as journal:
         journal.append(json.dumps(entry).encode() + b"\n")
         journal.sync()

@@ -14,7 +14,7 @@ from streamclust.core.types import F64
 from streamclust.model.assigner import Mixture
 from streamclust.model.kmeans import lloyd
 from streamclust.model.mixture import EmSettings, refit_mixture
-from streamclust.train.births import coherent
+from streamclust.train.births import coherent, risen
 from streamclust.train.kernels import Indices, Kernel, apart, blended, is_round, of_rows, placed, together, within
 from streamclust.train.splits import merge, split
 from streamclust.train.steady import steady
@@ -23,6 +23,8 @@ LEAST_CORE = 3
 """Windows near its centre by which a cluster is still held by the buffer; with fewer it is retired."""
 LEAST_LIVE = 10
 """Windows near its centre from which a cluster follows its windows; with fewer it stays where it is."""
+LEAST_BACK = 4
+"""Windows by which a retired cluster is back when they came all at once; else as many as make a new one."""
 _STEPS = 50
 
 
@@ -30,7 +32,7 @@ class Rows(NamedTuple):
     """What a warm start sees of N windows."""
 
     z: F64
-    """Embeddings, shape (N, D)."""
+    """Embeddings, shape (N, D), in the order of time."""
     novel: NDArray[np.bool_]
     """Shape (N,): to the current model."""
     chosen: Indices
@@ -151,9 +153,10 @@ class _Work:
         found = placed(together([*self._draft.kernels, *asleep], self._start), self._rows.z)
         for at, identity in enumerate(ids):
             members = (found.labels == here + at) & (found.distance <= self._plan.near)
-            if int(members.sum()) >= self._plan.least:
+            count = int(members.sum())
+            if count >= self._plan.least or (count >= LEAST_BACK and risen(members)):
                 self._free &= found.labels != here + at
-                self._add(asleep[at], None, identity, frozen=False)
+                self._add(asleep[at], None, identity, frozen=count < LEAST_LIVE)
                 self._changes["woken"] += 1
 
     def bear(self) -> None:
@@ -244,8 +247,11 @@ class _Work:
         """Leave out kernels that are new and ended with hardly any windows."""
         draft, labels = self._draft, placed(mixture, self._rows.z).labels
         sizes = np.bincount(labels, minlength=mixture.clusters)
-        new = np.array([origin is None for origin in draft.origin])
-        left = np.flatnonzero(~new | (sizes >= self._plan.least / 2))
+        asked = [
+            0.0 if origin is not None else LEAST_BACK / 2 if back is not None else self._plan.least / 2
+            for origin, back in zip(draft.origin, draft.back, strict=True)
+        ]
+        left = np.flatnonzero(sizes >= asked)
         if not len(left) or len(left) == mixture.clusters:
             return mixture
         kernels = apart(mixture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,7 +17,7 @@ from streamclust.store.activations import newest, pinned
 from streamclust.store.buffer_reader import BUFFER, BufferReader, open_readonly
 from streamclust.store.models import ModelStore
 from streamclust.store.trainings import Memory
-from streamclust.train.drift import Series, TrainerState, due
+from streamclust.train.drift import Series, TrainerState, due, figures
 
 DRIFT_EVERY: Final = 600.0
 """Seconds between two looks for drift, which reads all rows of the buffer, without their contents."""
@@ -74,6 +75,8 @@ class Watch:
         self._state = state
         self._clock = clock
         self._drift_at = clock.monotonic() + DRIFT_EVERY
+        self.drift: Mapping[str, float] = {}
+        """What the last search for drift found, as `drift.figures`; empty before the first."""
 
     def __call__(self, memory: Memory) -> str | None:
         """Return why it is time, or None; an empty text where only the training itself can tell.
@@ -104,6 +107,7 @@ class Watch:
         ):
             self._drift_at = now + DRIFT_EVERY
             found = told(self._config, self._state, reader, version)
+            self.drift = figures(found)
         return decided(spec, memory, reader, self._clock.now_ns(), found)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from streamclust.train.births import coherent
+from streamclust.train.births import coherent, risen
 
 
 @pytest.fixture
@@ -40,3 +40,14 @@ def test_fewer_than_asked_for_are_no_group(rng):
 def test_copies_of_one_window_are_a_group(rng):
     (found,) = coherent(np.full((40, 3), 9.0), rng.normal(0, 1, (500, 3)), np.eye(3), 20, rng)
     assert len(found) >= 20
+
+
+def test_a_share_that_rose_is_told_from_one_that_is_as_it_was(rng):
+    came = np.zeros(300, bool)
+    came[[288, 292, 295, 299]] = True
+    assert risen(came)
+    assert not risen(came[::-1]), "it fell"
+    assert not risen(rng.permutation(came))
+    assert not any(risen(rng.random(300) < 0.05) for _ in range(20))
+    assert not risen(np.zeros(300, bool))
+    assert not risen(np.ones(6, bool))

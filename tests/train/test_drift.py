@@ -5,7 +5,7 @@ import pytest
 
 from streamclust.core.retrain_specs import RetrainSpec
 from streamclust.core.types import NS
-from streamclust.train.drift import Series, TrainerState, adwin, drifted, due
+from streamclust.train.drift import Series, TrainerState, adwin, drifted, due, figures
 
 SPEC = RetrainSpec(every=86_400, after_windows=100, rest=3600)
 HOUR = 3600 * NS
@@ -91,3 +91,31 @@ def test_the_cut_is_where_the_mean_changed():
 
 def test_windows_without_novelty_or_cluster_count_for_nothing():
     assert drifted(Series(np.full(1000, np.nan), [None] * 1000)) is None
+    assert figures(Series(np.full(1000, np.nan), [None] * 1000)) == {}
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.1, 0.3])
+def test_the_figures_are_beyond_their_limits_exactly_when_there_is_drift(moved):
+    rng = np.random.default_rng(3)
+    novelty = 0.5 * rng.random(4000) + np.where(np.arange(4000) > 3000, moved, 0.0)
+    clusters = np.where(rng.random(4000) < 0.5, "C1", "C2").tolist()
+    found = figures(series(novelty, clusters))
+
+    assert set(found) == {"novelty_change", "novelty_limit", "share_change", "share_limit"}
+    assert (found["novelty_change"] > found["novelty_limit"]) == (drifted(series(novelty, clusters)) is not None)
+    assert found["novelty_change"] == pytest.approx(moved, abs=0.04)
+    assert 0 <= found["share_change"] < found["share_limit"]
+
+
+def test_the_share_that_is_shown_is_that_of_the_cluster_nearest_to_its_limit():
+    rng = np.random.default_rng(4)
+    clusters = ["C3" if n % 4 == 0 else "C1" if n < 3000 or n % 2 else "C2" for n in range(4000)]
+    found = figures(series(rng.random(4000), clusters))
+
+    assert found["share_change"] == pytest.approx(0.25, abs=0.02)
+    assert found["share_change"] > found["share_limit"]
+
+
+def test_novelty_that_fell_is_shown_below_zero():
+    rng = np.random.default_rng(0)
+    assert figures(series(np.concatenate([rng.random(2000), 0.3 * rng.random(2000)])))["novelty_change"] < -0.3

@@ -205,6 +205,24 @@ def test_a_torn_line_of_the_journal_is_left_out(tmp_path: Path):
     assert read_journal(tmp_path) == [{"kind": "promoted"}]
 
 
+def test_the_journal_is_bounded_and_read_across_its_two_files(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(trainer, "MOST_JOURNAL", 1000)
+    journal, older = tmp_path / "retrain.jsonl", tmp_path / "retrain.1.jsonl"
+    for number in range(200):
+        trainer._write_journal(Site(tmp_path, ManualClock(), print, print), {"number": number})
+
+        told = [entry["number"] for entry in read_journal(tmp_path, 20)]
+        assert told == list(range(max(0, number - 19), number + 1))
+        assert journal.stat().st_size < 1000 + 20
+    assert 1000 <= older.stat().st_size < 1000 + 20
+    assert {path.name for path in tmp_path.iterdir()} == {"retrain.jsonl", "retrain.1.jsonl"}
+
+
+def test_a_journal_whose_new_file_was_not_begun_yet_is_read_all_the_same(tmp_path: Path):
+    (tmp_path / "retrain.1.jsonl").write_bytes(b'{"kind": "promoted"}\n')
+    assert read_journal(tmp_path) == [{"kind": "promoted"}]
+
+
 def test_a_class_of_the_buffer_is_known_to_the_new_model(place):
     place.fill((150, 120, 90, 50), 1).run()
     data, y = windows((20, 20, 20, 20), 9)

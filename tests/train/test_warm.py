@@ -73,6 +73,19 @@ def test_a_retired_cluster_wakes_where_it_was(start):
     np.testing.assert_array_equal(placed(back.mixture, z).labels[400:], 2)
 
 
+def test_a_retired_cluster_wakes_on_a_few_windows_that_came_all_at_once(start):
+    kernels = apart(start)
+    plan = Plan(near=2.6, dormant={"C3": kernels[2]})
+    without = start.__class__(start.means[:2], start.whiten[:2], start.log_weights[:2], start.dof, start.exponent)
+    z = cloud((200, 200, 6))
+    found = go(without, z, plan=plan)
+    assert found.back == (None, None, "C3")
+    assert found.changes["resting"] == 0
+    np.testing.assert_allclose(found.mixture.means[2], start.means[2], atol=1e-4)
+    scattered = np.concatenate([z[400:402], z[:200], z[402:404], z[200:400], z[404:]])
+    assert go(without, scattered, plan=plan).back == (None, None), "strays"
+
+
 def test_most_known_windows_keep_their_cluster_however_far_em_would_go(start):
     rng = np.random.default_rng(5)
     z = np.concatenate([cloud((200, 200, 100)), rng.uniform(-2, 12, (400, 3))])

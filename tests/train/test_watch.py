@@ -45,8 +45,10 @@ def test_drift_is_looked_for_now_and_then_and_is_a_reason(state):
     seen = Watch(config(state, retrain={"after_windows": 10**6, "rest": 1}), state, clock)
     memory = Memory(last_ns=NOW - DAY // 2)
     assert seen(memory) is None, "it does not begin with that"
+    assert seen.drift == {}
     clock.sleep(DRIFT_EVERY)
     assert "mean novelty rose" in seen(memory)
+    assert seen.drift["novelty_change"] > seen.drift["novelty_limit"] > 0
     assert seen(memory) is None
     clock.sleep(DRIFT_EVERY)
     assert seen(memory._replace(taken=2195)) is None, "too few are new"
