@@ -132,6 +132,8 @@ def run_demo(state: Path, data: Path | None, show: Show) -> int:
     ended = False
     with ExitStack() as pages, ExitStack() as stack:
         page = _page(loaded, clock, pages) if show.serve or console.is_terminal else None
+        if show.serve and page is None:
+            _say("No page: it needs the extra [web], pip install 'streamclust[web]'")
         dashboard = stack.enter_context(Dashboard(clock, console, (seen.start_ns, seen.end_ns)))
 
         def watch(report: TurnReport) -> None:

@@ -114,7 +114,7 @@ def events_of(log: str, kind: str) -> list[dict[str, Any]]:
     return [event for event in parsed if event.get("event") == kind]
 
 
-def wait_for(condition: Any, timeout: float = 30.0) -> Any:
+def wait_for(condition: Any, timeout: float = 60.0) -> Any:
     """Poll until `condition()` is true; return its value."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

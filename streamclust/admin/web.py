@@ -45,10 +45,9 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
 
 def _port(text: str) -> int:
     """Argument type: 0 to 65535."""
-    value = int(text)
-    if not 0 <= value <= 65535:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"must be 0 to 65535 (got {text})")
-    return value
+    return int(text)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -68,7 +67,9 @@ def _new_token(args: argparse.Namespace) -> int:
         spec = TokenSpec(sha256=digest, name=args.new_token, scopes=tuple(scopes))
     except ValidationError as error:
         wrong = error.errors()[0]
-        raise UsageError(f"--{'scopes' if 'scopes' in wrong['loc'] else 'new-token'}: {wrong['msg']}") from error
+        if "scopes" in wrong["loc"]:
+            raise UsageError(f"--scopes: must be of read, upload, operate (got {args.scopes})") from error
+        raise UsageError(f"--new-token: {wrong['msg']}") from error
     if args.json:
         say_json({"token": token, **spec.model_dump()})
         return 0
@@ -89,6 +90,8 @@ def _serve(args: argparse.Namespace) -> int:
         say_json({"address": server.address})
     else:
         say(f"the page is at {server.address} (Ctrl-C ends)")
+        if not Path(config.state.dir).is_dir():
+            say(f"it is empty: there is no state directory {config.state.dir} (state.dir, or --state DIR)")
     sys.stdout.flush()
     try:
         stop.wait()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-_LIBC: Final = "libc"
+_PACKAGE: Final = "streamclust"
 _PDEATHSIG, _NO_NEW_PRIVS, _CAPBSET_DROP, _DUMPABLE = 1, 38, 24, 4
 _NEWUSER, _NEWNET, _NEWIPC = 0x10000000, 0x40000000, 0x08000000
 _CAPSET: Final = {"x86_64": 126, "aarch64": 91}
@@ -23,8 +23,13 @@ _WRITE: Final = (1 << 1) | sum(1 << bit for bit in (4, 5, 7, 8, 14))
 """Write a file, remove directories and files, make directories and files, truncate."""
 _ALL: Final = (1 << 13) - 1
 _TCP: Final = 3
+_SCOPES: Final = 3
+"""No abstract sockets of others, and no signals to them: whoever started us is not ours to kill."""
 _LAST_CAPABILITY: Final = 63
-_SYSTEM: Final = ("/usr", "/lib", "/lib64", "/etc", "/proc", "/sys/devices/system/cpu", "/dev/null", "/dev/urandom")
+_SYSTEM: Final = (
+    "/usr", "/lib", "/lib64", "/proc", "/sys/devices/system/cpu", "/dev/null", "/dev/urandom", "/etc/ld.so.cache",
+    "/etc/fonts", "/etc/localtime", "/etc/mime.types", "/etc/matplotlibrc", "/etc/passwd",
+)  # fmt: skip
 _REFUSED: Final = frozenset({
     "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "os.startfile", "subprocess.Popen",
     "pty.spawn", "os.kill", "os.killpg", "os.chmod", "os.chown", "os.setxattr", "os.link", "os.symlink",
@@ -153,9 +158,16 @@ def _hook(folder: str) -> Callable[[str, tuple[Any, ...]], None]:
 
 
 def _of_python() -> list[Path]:
-    """Return where modules and libraries are."""
+    """Return where modules and libraries are; of a folder with much else beside our package, that package alone."""
     prefixes = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path, str(Path(sys.executable).resolve().parents[1])]
-    return [Path(name) for name in {*_SYSTEM, *prefixes} if name and Path(name).exists() and name != "/"]
+    return [_narrow(Path(name)) for name in {*_SYSTEM, *prefixes} if name and Path(name).exists() and name != "/"]
+
+
+def _narrow(path: Path) -> Path:
+    """Return what of a folder holds modules: beside a checkout's package may lie the state directory."""
+    own = path / _PACKAGE
+    installed = any(path.glob("*.dist-info")) or not own.is_dir()
+    return path if installed else own
 
 
 def _landlock(folder: Path, readable: Iterable[Path]) -> int:
@@ -164,7 +176,8 @@ def _landlock(folder: Path, readable: Iterable[Path]) -> int:
     if version < 1:
         return 0
     handled = _ALL | (1 << 13 if version >= 2 else 0) | (1 << 14 if version >= 3 else 0)
-    attributes = struct.pack("=QQ", handled, _TCP) if version >= 4 else struct.pack("=Q", handled)
+    parts = (handled, *((_TCP,) if version >= 4 else ()), *((_SCOPES,) if version >= 6 else ()))
+    attributes = struct.pack(f"={len(parts)}Q", *parts)
     ruleset = libc.syscall(_LL_CREATE, attributes, len(attributes), 0)
     if ruleset < 0:
         return 0

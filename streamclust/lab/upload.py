@@ -50,6 +50,8 @@ class Job:
     spec: dict[str, Any] | None = None
     windows: dict[str, Any] | None = None
     model: str | None = None
+    known: dict[str, dict[str, str | None]] | None = None
+    """Name and colour of the clusters of that model."""
     stream: str = "upload"
     """Under which windows are learnt."""
 

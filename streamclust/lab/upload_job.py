@@ -59,8 +59,9 @@ def _wanted(job: Job) -> Wanted:
     mode: Any = job.mode
     clusters: Any = job.clusters
     return Wanted(
-        mode, job.profile, clusters, job.seconds, spec, windows, None if job.model is None else Path(job.model)
-    )
+        mode, job.profile, clusters, job.seconds, spec, windows, None if job.model is None else Path(job.model),
+        job.known or {},
+    )  # fmt: skip
 
 
 def _prepare(recording: Recording, wanted: Wanted, memory_bytes: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from streamclust.lab.upload_readers import Recording
 from streamclust.lab.upload_work import Wanted, opened
 from streamclust.signal.grid import window_id
 from streamclust.store.kept import Kept, packed
+from streamclust.store.laid import LARGEST, framed
 
 FILE: Final = "learn.kept"
 MOST: Final = 2000
@@ -45,8 +45,11 @@ def write(folder: Path, recording: Recording, wanted: Wanted, stream: str, clock
                     False, float(batch.peak[row]), float(batch.rms[row]), batch.logp[row].astype(np.float16),  # noqa: FBT003 — is_novel
                     None if batch.wave is None else batch.wave[row],
                 )  # fmt: skip
-                message = packed(kept, spec.digest)
-                file.write(struct.pack("<I", len(message)) + message)
+                message = framed(packed(kept, spec.digest))
+                if file.tell() + len(message) > LARGEST:
+                    left += 1
+                    continue
+                file.write(message)
                 count += 1
     if not count:
         raise UsageError(f"learn: there must be a window to learn from (got {left} that are not fit)")

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from streamclust.core.shown import cell, colour
 from streamclust.core.times import NO_TIME_NS
 from streamclust.core.types import NS, iso
 from streamclust.lab import project, sorting
@@ -22,19 +23,12 @@ from streamclust.train.describe import Assigned as Placed
 from streamclust.train.describe import ClusterInfo, describe
 from streamclust.train.fit import TrainingData
 
-COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442")
-"""Okabe and Ito (2008), without black; the page has the same."""
 MAP_POINTS: Final = 5000
 EXEMPLARS: Final = 10
 _YEAR_NS: Final = 365 * 86_400 * NS
 _COLUMNS: Final = (
-    "window_id", "stream", "start", "end", "time", "cluster", "membership", "novelty", "peak", "rms", "flags",
+    "window_id", "stream", "start", "end", "time", "cluster", "name", "membership", "novelty", "peak", "rms", "flags",
 )  # fmt: skip
-
-
-def colour(at: int) -> str:
-    """Return the colour of the cluster in this place."""
-    return COLOURS[at % len(COLOURS)]
 
 
 def infos(outcome: Outcome) -> tuple[ClusterInfo, ...]:
@@ -90,7 +84,8 @@ def summary(whole: Mapping[str, Any]) -> dict[str, Any]:
     """Return the few numbers of a result that its page shows first."""
     keys = ("rate", "seconds", "profile", "method", "k", "notes")
     clusters = [
-        {key: one[key] for key in ("id", "colour", "windows", "share", "description")} for one in whole["clusters"]
+        {key: one[key] for key in ("id", "name", "colour", "windows", "share", "description")}
+        for one in whole["clusters"]
     ]
     spikes = whole["spikes"]
     return {
@@ -156,8 +151,14 @@ def _rows(outcome: Outcome) -> list[dict[str, Any]]:
 def _events(outcome: Outcome, whole: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return one line a window, or a spike, with its time and flags."""
     spikes = whole["spikes"]
+    names = {one["id"]: one["name"] for one in whole["clusters"]}
     return [
-        {**row, "time": spikes[at]["time"] if spikes else row["start"], "flags": outcome.data.flags[at].names()}
+        {
+            **row,
+            "name": names.get(row["cluster"]),
+            "time": spikes[at]["time"] if spikes else row["start"],
+            "flags": outcome.data.flags[at].names(),
+        }
         for at, row in enumerate(whole["windows"])
     ]
 
@@ -166,16 +167,20 @@ def _table(events: Sequence[Mapping[str, Any]]) -> str:
     out = io.StringIO()
     rows = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
     rows.writeheader()
-    rows.writerows({**event, "flags": " ".join(event["flags"])} for event in events)
+    rows.writerows(
+        {key: cell(value) for key, value in {**event, "flags": " ".join(event["flags"])}.items()} for event in events
+    )
     return out.getvalue()
 
 
 def _cluster(outcome: Outcome, info: ClusterInfo) -> dict[str, Any]:
     rows = ([] if info.medoid is None else [info.medoid]) + list(info.exemplars)
     at = outcome.clusters.index(info.cluster)
+    known = outcome.known.get(info.cluster, {})
     return {
         "id": info.cluster,
-        "colour": colour(at),
+        "name": known.get("name"),
+        "colour": known.get("colour") or colour(at),
         "windows": info.count,
         "share": _number(info.share),
         "description": _words(outcome, info),

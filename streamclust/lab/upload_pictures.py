@@ -162,11 +162,17 @@ def _draw_windows(axis: Any, whole: Mapping[str, Any], first_ns: int, colours: M
     axis.set_yticks([at + 0.5 for at in range(len(names))], list(reversed(names)))
     axis.set_ylim(0, max(1, len(names)))
     if len(names) <= 12:
-        shown = {one["id"]: f"{one['id']} ({one['windows']:,})" for one in whole["clusters"]}
+        shown = {one["id"]: _words(one) for one in whole["clusters"]}
         handles = [Patch(color=colours[name], label=shown[name]) for name in names]
         axis.figure.legend(
             handles=handles, loc="outside lower center", ncols=min(12, max(1, len(names))), frameon=False
         )
+
+
+def _words(cluster: Mapping[str, Any]) -> str:
+    """Return what stands in the legend; a name is text, no formula."""
+    name = f" {cluster['name'][:24]}" if cluster["name"] else ""
+    return f"{cluster['id']}{name} ({cluster['windows']:,})".replace("$", r"\$")
 
 
 def _limits(values: F64) -> dict[str, float]:

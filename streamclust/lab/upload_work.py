@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,6 +25,8 @@ from streamclust.model.bundle import Bundle
 from streamclust.stream.formats import Trace, time_at
 from streamclust.train.fit import FitOptions, FitResult, fit
 
+Known = Mapping[str, Mapping[str, str | None]]
+"""Id of a cluster -> its ``name`` and ``colour``."""
 SPIKES: Final = "spikes"
 AUTO: Final = "auto"
 _PIECE: Final = 16_384
@@ -47,6 +49,8 @@ class Wanted:
     windows: WindowsSpec | None = None
     """The daemon's windows, likewise."""
     model: Path | None = None
+    known: Known = field(default_factory=dict)
+    """What people say of the clusters of that model."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +70,8 @@ class Outcome:
     spikes_ns: NDArray[np.int64] | None = None
     """Shape (N,): times of the peaks, when the windows are spikes."""
     notes: tuple[str, ...] = ()
+    known: Known = field(default_factory=dict)
+    """What people say of the clusters."""
 
 
 def work(recording: Recording, wanted: Wanted, report: Report, clock: Clock) -> Outcome:
@@ -130,7 +136,7 @@ def _by_model(recording: Recording, wanted: Wanted, report: Report, clock: Clock
     found = models.assigned(bundle, data)
     return Outcome(
         data, found, bundle.clusters, bundle.method, "assigned by the running model", recording.traces, bundle,
-        notes=(*data.notes, *data.rejects),
+        notes=(*data.notes, *data.rejects), known=wanted.known,
     )  # fmt: skip
 
 

@@ -6,16 +6,18 @@ import os
 import stat
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+import numpy as np
 
 from streamclust.store.kept import Damaged, Kept, unpacked
 
 FOLDER: Final = "learn"
 """Of the state directory; the page writes there, the daemon's loop reads."""
 SUFFIX: Final = ".kept"
-_LARGEST: Final = 256 << 20
+LARGEST: Final = 64 << 20
+"""Bytes of a file at most."""
 _AT_ONCE: Final = 64
 
 
@@ -36,6 +38,7 @@ class Laid:
         self._digest = profile_digest
         self._waiting: list[Kept] = []
         self._file: Path | None = None
+        self._stuck: set[str] = set()
 
     def take(self, newest_ns: int) -> Sequence[Kept]:
         """Return some more windows, none when nothing is laid ready; those of the last call are then safe with the caller.
@@ -51,13 +54,15 @@ class Laid:
         return some
 
     def _next(self, newest_ns: int) -> None:
-        """Remove the file that is done, and open the next one."""
+        """Remove the file that is done, and open the next one; one that cannot be removed is not taken up again."""
         if self._file is not None:
-            with suppress(OSError):
+            try:
                 self._file.unlink()
+            except OSError:
+                self._stuck.add(self._file.name)
             self._file = None
         try:
-            files = sorted(path for path in self._folder.iterdir() if path.suffix == SUFFIX)
+            files = sorted(p for p in self._folder.iterdir() if p.suffix == SUFFIX and p.name not in self._stuck)
         except OSError:
             return
         if not files:
@@ -71,9 +76,16 @@ class Laid:
 
     def _unpacked(self, message: bytes) -> Kept | None:
         try:
-            return unpacked(message, self._digest)
+            kept = unpacked(message, self._digest)
         except Damaged:
             return None
+        fine = kept is not None and kept.end_ns - kept.start_ns > 0 and bool(np.isfinite(kept.logp).all())
+        return kept if fine else None
+
+
+def framed(message: bytes) -> bytes:
+    """Return a message with its length in front, as it lies in a file."""
+    return struct.pack("<I", len(message)) + message
 
 
 def messages(data: bytes) -> list[bytes]:
@@ -98,6 +110,13 @@ def _read(path: Path) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return b""
-    with os.fdopen(fd, "rb") as file:
+    try:
         about = os.fstat(fd)
-        return file.read() if stat.S_ISREG(about.st_mode) and about.st_size <= _LARGEST else b""
+        if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
+            return b""
+        with os.fdopen(os.dup(fd), "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)

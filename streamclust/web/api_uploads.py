@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from streamclust.core.auto_profile import named
@@ -24,12 +24,14 @@ from streamclust.store.activations import newest
 from streamclust.web import upload_files
 from streamclust.web.answers import dumps, ok, time
 from streamclust.web.auth import scope
+from streamclust.web.held import Held
 from streamclust.web.params import Params, json_body
+from streamclust.web.people import people_of
 from streamclust.web.problems import Problem, bad_request, conflict, invalid, not_found
 from streamclust.web.site import Site, site_of
 from streamclust.web.upload_formats import HEAD, label, recognised
 from streamclust.web.upload_paths import PATHS
-from streamclust.web.upload_store import OVER, is_id
+from streamclust.web.upload_store import FOLDER, OVER, Job, is_id, sole
 from streamclust.web.upload_worker import Model
 from streamclust.web.uploads import New, Uploads, View
 
@@ -56,14 +58,20 @@ _REPORT_CSP: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inlin
 
 
 @asynccontextmanager
-async def running(site: Site) -> AsyncIterator[Uploads]:
-    """Work on uploads inside of the block."""
-    uploads = Uploads(site.config.web.uploads, site.state, site.clock, partial(_model, site), site.report)
-    uploads.start()
-    try:
-        yield uploads
-    finally:
-        await anyio.to_thread.run_sync(uploads.close)
+async def running(site: Site) -> AsyncIterator[Uploads | None]:
+    """Work on uploads inside of the block; None where another server of the state directory does."""
+    with sole(site.state / FOLDER, site.report) as ours:
+        if not ours:
+            yield None
+            return
+        reserve = site.config.state.reserve_bytes
+        settings, model = site.config.web.uploads, partial(_model, site)
+        uploads = Uploads(settings, site.state, site.clock, model, site.report, reserve_bytes=reserve)
+        uploads.start()
+        try:
+            yield uploads
+        finally:
+            await anyio.to_thread.run_sync(uploads.close)
 
 
 def _model(site: Site) -> Model:
@@ -71,13 +79,20 @@ def _model(site: Site) -> Model:
     log = site.models.activations()
     folder = site.state / "models" / str(newest(log).version) if log else None
     config = site.config
-    return Model(config.profile.model_dump(mode="json"), config.windows.model_dump(mode="json"), folder)
+    return Model(config.profile.model_dump(mode="json"), config.windows.model_dump(mode="json"), folder, _known(site))
+
+
+def _known(site: Site) -> dict[str, dict[str, str | None]]:
+    """Return what people call each cluster, and its colour; those of what it is shown as."""
+    people = people_of(site)
+    shown = {cluster: people.shown(cluster) for cluster in people.identities}
+    return {key: {"name": people.name(one), "colour": people.colour(one)} for key, one in shown.items()}
 
 
 def _uploads(request: Request) -> Uploads:
     found: Uploads | None = getattr(request.app.state, "api_uploads", None)
     if found is None:
-        raise Problem(503, "Uploads are not ready.", {"Retry-After": "2"})
+        raise Problem(503, "Another server of this state directory takes the uploads.", {"Retry-After": "30"})
     return found
 
 
@@ -131,6 +146,19 @@ async def _create(request: Request) -> Response:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Problem(415, "Content-Type must be multipart/form-data.")
     uploads.admit(owner)
+    try:
+        job = await _taken(request, uploads, owner)
+    except OSError as error:
+        site_of(request).report(f"upload: {error}")
+        raise Problem(
+            507, "The disk does not take the recording now; try again later.", {"Retry-After": "60"}
+        ) from error
+    here = f"/api/v1/uploads/{job.id}"
+    return ok({"id": job.id, "url": here}, 202, {"Location": here})
+
+
+async def _taken(request: Request, uploads: Uploads, owner: str) -> Job:
+    """Take in what a request sends."""
     async with request.form(max_files=1, max_fields=len(FIELDS), max_part_size=4096) as form:
         file = form.get("file")
         if not isinstance(file, UploadFile):
@@ -140,9 +168,7 @@ async def _create(request: Request) -> Response:
             new = _new(form, owner, label(file.filename or ""), recognised(file.filename or "", head))
         except UsageError as error:
             raise Problem(415 if str(error).startswith("file: its name") else 422, str(error)) from error
-        job = await anyio.to_thread.run_sync(uploads.add, new, file.file)
-    here = f"/api/v1/uploads/{job.id}"
-    return ok({"id": job.id, "url": here}, 202, {"Location": here})
+        return await anyio.to_thread.run_sync(uploads.add, new, file.file)
 
 
 def _new(form: FormData, owner: str, filename: str, fmt: str) -> New:
@@ -226,14 +252,10 @@ async def _events(request: Request) -> Response:
         raise Problem(429, "Too many listen to uploads; ask again later.", {"Retry-After": "5"})
     uploads.listeners += 1
 
-    async def told() -> AsyncIterator[bytes]:
-        try:
-            async for message in _messages(uploads, job_id):
-                yield message
-        finally:
-            uploads.listeners -= 1
+    def leave() -> None:
+        uploads.listeners -= 1
 
-    return StreamingResponse(told(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    return Held(_messages(uploads, job_id), leave, "text/event-stream", {"X-Accel-Buffering": "no"})
 
 
 async def _messages(uploads: Uploads, job_id: str) -> AsyncIterator[bytes]:
@@ -283,7 +305,7 @@ async def _file(request: Request) -> Response:
     }
     if name == "report.html":
         headers["Content-Security-Policy"] = _REPORT_CSP
-    return StreamingResponse(_pieces(fd), media_type=known[0], headers=headers)
+    return Held(_pieces(fd), partial(os.close, fd), known[0], headers)
 
 
 def _saved(view: View, name: str) -> str:
@@ -293,11 +315,8 @@ def _saved(view: View, name: str) -> str:
 
 
 async def _pieces(fd: int) -> AsyncIterator[bytes]:
-    try:
-        while part := await anyio.to_thread.run_sync(os.read, fd, _PIECE):
-            yield part
-    finally:
-        os.close(fd)
+    while part := await anyio.to_thread.run_sync(os.read, fd, _PIECE):
+        yield part
 
 
 async def _waveform(request: Request) -> Response:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from starlette.responses import StreamingResponse
 
 from streamclust.core.errors import ConfigError
+from streamclust.core.shown import cell
 from streamclust.core.types import Event
 from streamclust.stream.sinks.jsonl import json_line
 from streamclust.stream.sinks.parquet import as_table, pyarrow_modules
@@ -48,19 +49,6 @@ def attachment(form: str, chunks: Chunks, people: People) -> StreamingResponse:
             raise Problem(501, "Parquet needs the extra [parquet]: pip install 'streamclust[parquet]'.") from error
     headers = {"Content-Disposition": f'attachment; filename="streamclust-events.{form}"'}
     return StreamingResponse(write(chunks, people), headers=headers, media_type=media)
-
-
-def cell(value: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula, whatever the text in it (OWASP, CSV injection).
-
-    >>> cell("=1+1"), cell("C7"), cell(-0.5), cell(True)
-    ("'=1+1", 'C7', -0.5, 'true')
-    """
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
-        return f"'{value}"
-    return value
 
 
 def _csv(chunks: Chunks, people: People) -> Iterator[bytes]:

@@ -7,11 +7,12 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 import anyio.to_thread
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from streamclust.core.errors import StreamclustError
@@ -19,6 +20,7 @@ from streamclust.core.types import Event
 from streamclust.store.identities import Identity
 from streamclust.web.answers import dumps
 from streamclust.web.auth import scope
+from streamclust.web.held import Held
 from streamclust.web.problems import Problem
 from streamclust.web.site import Site
 
@@ -141,19 +143,27 @@ class Live:
         """How many listen."""
         return len(self._listeners)
 
-    async def listen(self) -> AsyncIterator[bytes]:
-        """Yield server-sent events until the listener goes away."""
+    def join(self) -> Listener:
+        """Return a listener that is told everything from now on, until `leave`.
+
+        Raises
+        ------
+        Problem
+            503: too many listen.
+        """
+        if len(self._listeners) >= LISTENERS:
+            raise Problem(503, f"{LISTENERS} pages listen already.", {"Retry-After": "10"})
         listener = Listener()
         if self._now is not None:
             listener.put(self._now)
         self._listeners.add(listener)
         self._hub.listened_to(yes=True)
-        try:
-            async for message in listener.messages():
-                yield message
-        finally:
-            self._listeners.discard(listener)
-            self._hub.listened_to(yes=bool(self._listeners))
+        return listener
+
+    def leave(self, listener: Listener) -> None:
+        """Forget a listener; may be called twice."""
+        self._listeners.discard(listener)
+        self._hub.listened_to(yes=bool(self._listeners))
 
     async def _tell_events(self) -> None:
         while True:
@@ -217,9 +227,8 @@ def said(kind: str, value: Mapping[str, Any]) -> bytes:
 async def _live(request: Request) -> Response:
     scope(request, "read")
     live: Live = request.app.state.live
-    if live.listeners >= LISTENERS:
-        raise Problem(503, f"{LISTENERS} pages listen already.", {"Retry-After": "10"})
-    return StreamingResponse(live.listen(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    listener = live.join()
+    return Held(listener.messages(), partial(live.leave, listener), "text/event-stream", {"X-Accel-Buffering": "no"})
 
 
 routes: Sequence[BaseRoute] = (Route("/api/v1/live", _live),)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
 
+from streamclust.core import shown
 from streamclust.core.lineage import number, resolve
 from streamclust.store.identities import Identity
 from streamclust.web.site import Site
-
-COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442")
-"""Okabe and Ito (2008), without black; the page has the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ class People:
     def colour(self, cluster: str) -> str:
         """Return ``#rrggbb``: what people chose, else one that follows from the number."""
         known = self.identities.get(cluster)
-        return known.colour if known and known.colour else COLOURS[(place(cluster) - 1) % len(COLOURS)]
+        return known.colour if known and known.colour else shown.colour(place(cluster) - 1)
 
 
 def people_of(site: Site) -> People:

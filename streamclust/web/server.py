@@ -68,6 +68,7 @@ class WebServer:
         self._host = spec.host.strip("[]")
         self._socket = _bound(self._host, spec.port)
         self._port = int(self._socket.getsockname()[1])
+        self._report = report
         self._handler = _Reports(report)
         self._hooks = hooks or Hooks()
         self._server = _Server(
@@ -131,6 +132,8 @@ class WebServer:
             return
         finally:
             self._server.answering.set()
+            if not self._server.should_exit:
+                self._report("the page has ended by itself; the daemon goes on without it")
             log.removeHandler(self._handler)
 
 

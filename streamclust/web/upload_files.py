@@ -16,6 +16,10 @@ from streamclust.web.upload_store import Store
 
 _INDEX: Final = 8 << 20
 """Bytes of a file that says what lies where."""
+_BLOCK: Final = 1 << 16
+"""Samples of a step of an envelope at most."""
+_PART: Final = 64 << 20
+"""Bytes that are read at once at most."""
 _FINE: Final = 200_000
 """Samples that are looked at one by one; of more, their least and greatest of each step."""
 
@@ -49,10 +53,10 @@ def envelope(
             for s in index["segments"]
         ]
         block = int(index["step"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise not_found("There is no waveform.") from None
     mine = [one for one in every if stream is None or one[0] == stream]
-    if not mine or block < 1 or any(one[2] <= 0 or one[3] < 1 for one in mine):
+    if not mine or not 1 <= block <= _BLOCK or not all(map(_can_be, every)):
         raise not_found("There is no such stream in this upload.")
     mine = [one for one in mine if one[0] == mine[0][0]]
     first_ns = min(one[1] for one in every)
@@ -74,6 +78,12 @@ def envelope(
         "min": [float(f"{a:.6g}") if ok else None for a, ok in zip(low, there, strict=True)],
         "max": [float(f"{b:.6g}") if ok else None for b, ok in zip(high, there, strict=True)],
     }
+
+
+def _can_be(segment: tuple[str, int, float, int, int, int]) -> bool:
+    """Tell whether the numbers of a segment can be; the worker may have been taken over by what it read."""
+    _, start_ns, rate, samples, offset, small = segment
+    return abs(start_ns) < 2**63 and 0 < rate < 1e9 and 1 <= samples < 2**40 and 0 <= min(offset, small) < 2**40
 
 
 def _add(store: Store, job_id: str, segment: Any, grid: tuple[float, float], into: tuple[Any, Any]) -> None:
@@ -111,7 +121,7 @@ def window_picture(store: Store, job_id: str, window_id: str) -> bytes:
     index = _json(store, job_id, "pictures.json")
     try:
         height, width, row = int(index["height"]), int(index["width"]), int(index["rows"][window_id])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise not_found("There is no picture of this window.") from None
     if not (0 < height <= 1024 and 0 < width <= 1024 and row >= 0):
         raise not_found("There is no picture of this window.")
@@ -152,8 +162,8 @@ def _part(store: Store, job_id: str, name: str, first: int, count: int) -> bytes
     if fd is None:
         raise not_found("There is no such part of the result.")
     try:
-        return os.pread(fd, count, first) if first >= 0 and count >= 0 else b""
-    except OSError:
+        return os.pread(fd, min(count, _PART), first) if first >= 0 and count >= 0 else b""
+    except (OSError, OverflowError):
         raise Problem(404, "There is no such part of the result.") from None
     finally:
         os.close(fd)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import IO, Any, Final, Literal
 
 from streamclust.core.errors import SinkUnavailable
 from streamclust.store.durable import make_dir, write_file
+from streamclust.web.problems import Problem
 
 FOLDER: Final = "uploads"
 INPUT: Final = "input.bin"
@@ -176,11 +178,60 @@ class Store:
 
     def spool(self, job_id: str, name: str, target: Path) -> None:
         """Move a result to where the daemon takes it up; raises as `make`."""
+        fd = self.open_result(job_id, name)
+        if fd is None:
+            raise SinkUnavailable(f"{name}: must be a plain file")
+        os.close(fd)
         make_dir(target.parent)
         try:
             (self.work(job_id) / OUT / name).replace(target)
         except OSError as error:
             raise SinkUnavailable(f"{target}: {error.strerror}") from error
+
+
+def copied(source: IO[bytes], target: Path, most: int) -> int:
+    """Copy a file and return its size; raises Problem 413 when it is larger than `most`, and OSError."""
+    source.seek(0)
+    left = most
+    with target.open("xb") as file:
+        while part := source.read(1 << 20):
+            left -= len(part)
+            if left < 0:
+                raise Problem(413, f"A file must have at most {most} bytes.")
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell()
+
+
+@contextmanager
+def sole(root: Path, report: Callable[[str], None]) -> Iterator[bool]:
+    """Hold the lock of all uploads for the block; False when another process has it, or none can be had."""
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(root / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        report(f"upload: {error}")
+        yield False
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = True
+    except OSError:
+        held = False
+    try:
+        yield held
+    finally:
+        os.close(fd)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that this process may still write on a file system; 0 when that cannot be told."""
+    try:
+        about = os.statvfs(folder)
+    except OSError:
+        return 0
+    return about.f_bavail * about.f_frsize
 
 
 def _read(folder: Path) -> Job | None:

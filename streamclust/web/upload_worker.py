@@ -19,6 +19,8 @@ from streamclust.web.upload_store import Job
 PROGRAM: Final = ("-P", "-m", "streamclust.lab.upload")
 _READ: Final = 64 * 1024
 _LINE: Final = 1 << 20
+_DEPTH: Final = 6
+_GREAT: Final = 1e300
 _ERRORS: Final = 4096
 _PASSED: Final = ("LANG", "LC_ALL", "PATH", "PYTHONPATH", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 """Variables of the environment that it gets; no other, as they may hold secrets."""
@@ -33,6 +35,8 @@ class Model(NamedTuple):
     windows: Mapping[str, Any]
     folder: Path | None
     """Of the running model; None before the first."""
+    known: Mapping[str, Mapping[str, str | None]] = {}
+    """Its clusters -> their ``name`` and ``colour``."""
 
 
 class Told(NamedTuple):
@@ -149,6 +153,7 @@ def _given(job: Job, folder: Path, spec: UploadSpec, model: Model | None, mode: 
         "spec": dict(model.spec) if model is not None and by_model else None,
         "windows": dict(model.windows) if model is not None and by_model else None,
         "model": str(model.folder) if model is not None and model.folder is not None and mode == "assign" else None,
+        "known": {key: dict(value) for key, value in model.known.items()} if model and mode == "assign" else None,
         "stream": f"upload/{job.id[:8]}",
     }
 
@@ -183,7 +188,7 @@ def _after(told: Told, line: bytes) -> Told:
     try:
         content = json.loads(line)
         if isinstance(content.get("done"), dict):
-            return told._replace(done=content["done"])
+            return told._replace(done=_sound(content["done"]))
         if "error" in content:
             return told._replace(error=_plain(content["error"]), detail=_plain(content.get("detail", "")))
         if "share" in content:
@@ -192,6 +197,19 @@ def _after(told: Told, line: bytes) -> Told:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return told
     return told
+
+
+def _sound(value: Any, depth: int = 0) -> Any:
+    """Return a value that is kept and shown: plain, and not deep; raises ValueError when it is no such one."""
+    if isinstance(value, dict) and depth < _DEPTH:
+        return {_plain(key): _sound(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, list) and depth < _DEPTH:
+        return [_sound(each, depth + 1) for each in value]
+    if isinstance(value, str):
+        return _plain(value)
+    if value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) < _GREAT):
+        return value
+    raise ValueError("a result must be plain")
 
 
 def _plain(text: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,12 +16,14 @@ from streamclust.core.web_specs import UploadSpec
 from streamclust.store import laid
 from streamclust.web.limits import Bucket
 from streamclust.web.problems import Problem, conflict, not_found
-from streamclust.web.upload_store import FOLDER, INPUT, OVER, Job, Store
+from streamclust.web.upload_store import FOLDER, INPUT, OVER, Job, Store, copied, free_bytes
 from streamclust.web.upload_worker import Model, Told, Worker
 
 LEARN: Final = "learn"
 """What is done with an upload beside its own mode."""
 KEPT: Final = "learn.kept"
+RESULT_BYTES: Final = 1 << 30
+"""Of the files that the work on one may make."""
 _LOOK: Final = 0.1
 _IDLE: Final = 20.0
 _RESTARTED: Final = "the server was restarted while it was worked on; upload it again"
@@ -76,14 +77,24 @@ class Uploads:
         Says what the daemon assigns by now.
     report
         Told what a person should know, for the log.
+    reserve_bytes
+        Of the disk, below which a daemon takes no data in; uploads leave twice as much.
     """
 
     def __init__(
-        self, spec: UploadSpec, state: Path, clock: Clock, model: Callable[[], Model], report: Callable[[str], None]
+        self,
+        spec: UploadSpec,
+        state: Path,
+        clock: Clock,
+        model: Callable[[], Model],
+        report: Callable[[str], None],
+        *,
+        reserve_bytes: int = 0,
     ) -> None:
         self.spec = spec
         self.store = Store(state / FOLDER)
         self._state, self._clock, self._model, self._report = state, clock, model, report
+        self._reserve = 2 * reserve_bytes
         self._bucket = Bucket(spec.per_client_per_minute, clock)
         self._lock = threading.Condition()
         self._jobs: dict[str, Job] = {}
@@ -120,8 +131,9 @@ class Uploads:
         Raises
         ------
         Problem
-            429: too many a minute, or too many wait.
+            429: too many a minute, or too many wait; 507: the disk is too full.
         """
+        self._check_disk(2 * self.spec.max_bytes)
         with self._lock:
             if len(self._queue) >= self.spec.queue:
                 raise Problem(
@@ -140,15 +152,15 @@ class Uploads:
         ------
         Problem
             413 it is too large, 429 there is no room.
-        SinkUnavailable, DurabilityError
+        SinkUnavailable, DurabilityError, OSError
             The disk does not take it.
         """
         now_ns = self._clock.now_ns()
         job_id = self.store.new_id()
         folder = self.store.make(job_id)
         try:
-            size = _copied(source, folder / INPUT, self.spec.max_bytes)
-            self._make_room(size)
+            size = copied(source, folder / INPUT, self.spec.max_bytes)
+            self._make_room(job_id, size)
             expires_ns = now_ns + round(self.spec.keep_hours * 3600 * NS)
             job = Job(
                 job_id, new.title, new.filename, new.format, size, new.mode, new.profile, new.clusters, new.rate, now_ns,
@@ -156,10 +168,12 @@ class Uploads:
             )  # fmt: skip
             self.store.save(job)
         except (Problem, StreamclustError, OSError):
+            with self._lock:
+                self._bytes.pop(job_id, None)
             self.store.remove(job_id)
             raise
         with self._lock:
-            self._jobs[job_id], self._bytes[job_id] = job, size
+            self._jobs[job_id] = job
             self._queue.append(_Task(job_id, job.mode))
             self._lock.notify_all()
         return job
@@ -194,9 +208,12 @@ class Uploads:
 
     def cancel(self, job_id: str) -> View | None:
         """Stop what waits or is worked on, and forget its samples; remove what is over, and return None."""
-        job = self.view(job_id).job
         with self._lock:
+            job = self.view(job_id).job
             if job.state in OVER:
+                learning = self._works.pop(job_id, None)
+                if learning is not None:
+                    learning.worker.close()
                 self._drop(job_id)
                 return None
             self._queue = [task for task in self._queue if task.job_id != job_id]
@@ -218,11 +235,11 @@ class Uploads:
         Problem
             404 as `view`; 409: it is not done, or was learnt from already.
         """
-        job = self.view(job_id).job
-        if job.state != "done":
-            raise conflict(f"Only an upload that is done can be learnt from; this one is {job.state}.")
         with self._lock:
-            if self._jobs[job_id].learn in {"queued", "running", "done"}:
+            job = self.view(job_id).job
+            if job.state != "done":
+                raise conflict(f"Only an upload that is done can be learnt from; this one is {job.state}.")
+            if job.learn in {"queued", "running", "done"}:
                 raise conflict("It is being learnt from already.")
             self._put(replace(job, learn="queued", learn_error=None))
             self._queue.append(_Task(job_id, LEARN))
@@ -285,20 +302,25 @@ class Uploads:
         self._put(replace(job, learn="running") if task.mode == LEARN else replace(job, state="running"))
 
     def _look(self, work: _Work) -> None:
-        running = work.worker.running
-        told = work.worker.hear()
         job_id = work.task.job_id
         with self._lock:
+            if self._works.get(job_id) is not work:
+                return  # it was cancelled meanwhile
+            running, told = work.worker.running, work.worker.hear()
             before = self._told.get(job_id, Told())
             self._told[job_id] = Told(told.step or before.step, told.share if told.share is not None else before.share)
         if told.done is None and told.error is None and running:
             if self._clock.monotonic() > work.until:
                 work.worker.kill(f"it took longer than {self.spec.seconds:g} s")
+            elif self.store.size(job_id) > self._bytes.get(job_id, 0) + RESULT_BYTES:
+                work.worker.kill("it made too large files")
+            elif free_bytes(self._state) < self._reserve:
+                work.worker.kill("the disk is too full now; try again later")
             return
         work.worker.close()
         with self._lock:
             if self._works.pop(job_id, None) is None:
-                return  # it was cancelled meanwhile
+                return  # likewise
             died = None if told.done is not None or told.error is not None else work.worker.died()
             if died is not None or told.detail:
                 self._report(f"upload: {died or told.error}; {told.detail or work.worker.errors}")
@@ -345,8 +367,12 @@ class Uploads:
             for job in [job for job in self._jobs.values() if job.expires_ns <= now_ns and job.id not in self._works]:
                 self._drop(job.id)
 
-    def _make_room(self, size: int) -> None:
-        """Remove the oldest results until there is room for one more.
+    def _check_disk(self, more: int) -> None:
+        if free_bytes(self._state) < self._reserve + more:
+            raise Problem(507, "The disk is too full for a recording now; try again later.", {"Retry-After": "60"})
+
+    def _make_room(self, job_id: str, size: int) -> None:
+        """Remove the oldest results until there is room for one more, and take it.
 
         Raises
         ------
@@ -357,12 +383,13 @@ class Uploads:
             over = [job for job in self._jobs.values() if job.state in OVER and job.learn not in {"queued", "running"}]
             for job in sorted(over, key=lambda job: job.created_ns):
                 if sum(self._bytes.values()) + size <= self.spec.quota_bytes:
-                    return
+                    break
                 self._drop(job.id)
             if sum(self._bytes.values()) + size > self.spec.quota_bytes:
                 raise Problem(
                     429, "There is no room for another recording now; try again later.", {"Retry-After": "60"}
                 )
+            self._bytes[job_id] = size
 
     def _drop(self, job_id: str) -> None:
         self._queue = [task for task in self._queue if task.job_id != job_id]
@@ -370,18 +397,3 @@ class Uploads:
         self._bytes.pop(job_id, None)
         self._told.pop(job_id, None)
         self.store.remove(job_id)
-
-
-def _copied(source: IO[bytes], target: Path, most: int) -> int:
-    """Copy a file and return its size; raises Problem 413 when it is larger than `most`."""
-    source.seek(0)
-    left = most
-    with target.open("xb") as file:
-        while part := source.read(1 << 20):
-            left -= len(part)
-            if left < 0:
-                raise Problem(413, f"A file must have at most {most} bytes.")
-            file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-        return file.tell()

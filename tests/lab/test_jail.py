@@ -39,6 +39,21 @@ def inside(folder, code, parent=0):
     return found, json.loads(found.stdout.splitlines()[-1]) if found.stdout.strip() else None
 
 
+def test_a_worker_sees_no_secrets_and_kills_nobody(tmp_path):
+    code = """
+parent = os.getppid()
+names = [f"/proc/{parent}/environ", f"/proc/{parent}/mem", "/etc/shadow", "/etc/ssl/private", "/root", str(Path.cwd() / "README.md")]
+libc = ctypes.CDLL(None, use_errno=True)
+print(json.dumps([version, [tried(lambda: open(name, "rb").read(1)) for name in names], libc.kill(parent, 0)]))
+"""
+    (version, read, killed) = inside(tmp_path, code)[1]
+    if not version:
+        pytest.skip("this kernel has no Landlock")
+    assert set(read) <= {"PermissionError", "FileNotFoundError"}
+    if version >= 6:
+        assert killed == -1
+
+
 def test_a_worker_has_no_network_no_programs_and_writes_nowhere_else(tmp_path):
     own = tmp_path / "own"
     own.mkdir()

@@ -22,7 +22,7 @@ def trace(x, rate, start_ns=NO_TIME_NS):
 
 
 def test_windows_of_traces_are_those_of_the_daemons_grid():
-    x = np.random.default_rng(0).normal(size=30_000)
+    x = 1000 * np.random.default_rng(0).normal(size=30_000)
     data = collected(opened(Recording((trace(x, 100.0, 1_700_000_000 * 10**9),)), None, None, SystemClock()))
     assert data.profile.name == "seismic"
     assert (data.start_ns % data.profile.hop_ns == 0).all()

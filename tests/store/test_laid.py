@@ -59,5 +59,19 @@ def test_what_is_damaged_or_of_another_profile_or_a_link_is_left_out(tmp_path):
     assert not list(tmp_path.glob("*.kept"))
 
 
+def test_what_cannot_be_removed_is_taken_up_once_and_holds_nothing_up(tmp_path):
+    (tmp_path / "a.kept").mkdir()
+    (tmp_path / "b.kept").write_bytes(file(window(1)))
+    laid = Laid(tmp_path, "d")
+    assert [[kept.window_id for kept in laid.take(0)] for _ in range(3)] == [[], ["w1"], []]
+
+
+def test_what_cannot_be_learnt_from_is_left_out(tmp_path):
+    endless = window(1)._replace(logp=np.full((1, 3, 4), np.inf, np.float16))
+    backwards = window(2)._replace(end_ns=0)
+    (tmp_path / "a.kept").write_bytes(file(endless, backwards, window(3)))
+    assert [kept.window_id for kept in Laid(tmp_path, "d").take(0)] == ["w3"]
+
+
 def test_a_folder_that_is_not_there_has_nothing(tmp_path):
     assert Laid(tmp_path / "none", "d").take(0) == []

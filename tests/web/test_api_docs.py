@@ -65,7 +65,7 @@ def served(tmp_path_factory, filled):
             yield where, json.loads(text)["address"].rstrip("/")
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(120)
     assert (where / "errors").read_text() == ""
 
 

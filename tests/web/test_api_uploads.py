@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import time
 import zipfile
+from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from spike_traces import three_neurons
 from upload_files import as_mseed
 from web.upload_site import as_npz, as_wav, done, over, send, serving, windows
-from web_client import bearer, tokens
+from web_client import bearer, site, tokens
+from web_client import serving as web_serving
 
+from streamclust.core.clock import SystemClock
 from streamclust.lab.evaluate import ari, table
 from streamclust.model.bundle import from_bytes
 from streamclust.web import upload_worker
@@ -161,6 +167,37 @@ def test_scopes_hold_and_a_link_can_be_shared(tmp_path, program):
         assert [asked(who, "GET", "") for who in (None, "reader", "sender", "boss")] == [401, 403, 403, 200]
         assert [asked(who, "POST", f"/{made}/learn") for who in (None, "sender")] == [401, 403]
         assert [asked(who, "DELETE", f"/{made}") for who in (None, "reader", "other", "sender")] == [401, 403, 403, 204]
+
+
+def test_who_hangs_up_at_once_leaves_nothing_open(tmp_path, program):
+    program("open(job['folder']+'/out/events.csv','w').write('x' * 3_000_000)\nsay(done={})")
+    made = site(tmp_path, SystemClock(), uploads={"per_client_per_minute": 100})
+    with web_serving(made) as server, httpx.Client(base_url=server.address, trust_env=False) as client:
+        job_id = send(client, "a.csv", b"1\n2\n").json()["id"]
+        over(client, job_id)
+        program("time.sleep(600)")
+        waits = send(client, "a.csv", b"1\n2\n").json()["id"]
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for path in (f"{job_id}/events.csv", f"{waits}/events"):
+            for _ in range(100):
+                with socket.create_connection(("127.0.0.1", server.port), 60) as one:
+                    one.sendall(f"GET /api/v1/uploads/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        with client.stream("GET", f"api/v1/uploads/{waits}/events") as answer:
+            assert answer.status_code == 200
+        until = time.monotonic() + 60
+        while len(list(Path("/proc/self/fd").iterdir())) > before + 3 and time.monotonic() < until:
+            time.sleep(0.1)
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 3
+
+
+def test_only_one_server_of_a_state_directory_takes_uploads(tmp_path, program):
+    program("time.sleep(600)")
+    with serving(tmp_path) as first:
+        job_id = send(first, "a.csv", b"1\n2\n").json()["id"]
+        with serving(tmp_path) as second:
+            assert second.get(f"/api/v1/uploads/{job_id}").status_code == 503
+            assert send(second, "a.csv", b"1\n2\n").status_code == 503
+        assert first.get(f"/api/v1/uploads/{job_id}").json()["state"] in {"queued", "running"}
 
 
 @pytest.mark.parametrize("job", ["x", "%2e%2e", "a" * 31, "A" * 32, "a" * 32, "a" * 32 + "%00", "%2e%2e%2fjob.json"])

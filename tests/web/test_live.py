@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 
 import httpx
 import pytest
 from daemons import wait_for
-from web_client import client, site
+from web_client import client, serving, site
 
 from streamclust.core.clock import ManualClock
 from streamclust.core.types import NS, Event
@@ -169,6 +170,16 @@ def test_only_so_many_listen_at_once(filled, monkeypatch):
         assert refused.headers["retry-after"] == "10"
 
 
+def test_no_more_listen_when_they_come_all_at_once(filled, monkeypatch):
+    monkeypatch.setattr(module, "LISTENERS", 5)
+    with serving(site(filled.state)) as server, ExitStack() as stack:
+        every = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 60)) for _ in range(40)]
+        for one in every:
+            one.sendall(b"GET /api/v1/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        codes = [one.recv(12)[-3:] for one in every]
+    assert sorted(codes) == [b"200"] * 5 + [b"503"] * 35
+
+
 def test_who_goes_away_is_forgotten(filled):
     hub = Hub()
     with client(site(filled.state), hub) as asker:
@@ -186,7 +197,7 @@ def test_a_status_that_cannot_be_had_ends_nothing(tmp_path):
     async def run():
         live = Live(site(tmp_path, ManualClock()), Hub(), broken)
         async with live.running():
-            listening = live.listen()
+            listening = live.join().messages()
             assert await anext(listening) == b"retry: 2000\n\n"
             await asyncio.sleep(0.02)
             live._put(said("assignment", {"n": 1}), 1)

@@ -239,7 +239,7 @@ def test_the_most_novel_windows_are_listed_with_their_nearest_cluster(shop, look
     assert page.locator(".novelty").first.get_by_text("nearest").is_visible()
     assert page.evaluate("document.activeElement.className") == "novelty-link"
     page.keyboard.press("Enter")
-    page.wait_for_url("**/#/events?window=*")
+    page.locator("#page[data-page='events'] h1").wait_for()
 
 
 def test_promote_asks_first_and_rollback_goes_to_the_version_before(own, look):

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from web_client import site
 
+from streamclust.core.shown import COLOURS
 from streamclust.store.identities import Identity
-from streamclust.web.people import COLOURS, People, people_of, place
+from streamclust.web.people import People, people_of, place
 
 
 def identity(cluster, **changes):

@@ -9,6 +9,7 @@ import pytest
 from streamclust.core.clock import ManualClock, SystemClock
 from streamclust.core.web_specs import UploadSpec
 from streamclust.web import upload_worker
+from streamclust.web import uploads as module
 from streamclust.web.problems import Problem
 from streamclust.web.upload_worker import Model
 from streamclust.web.uploads import New, Uploads
@@ -32,10 +33,13 @@ def made(tmp_path):
     """Uploads without their thread: a test does every step."""
     opened = []
 
-    def make(clock=None, **settings):
+    def make(clock=None, reserve_bytes=0, **settings):
         spec = UploadSpec(**{"per_client_per_minute": 100, **settings})
         reported = []
-        one = Uploads(spec, tmp_path, clock or SystemClock(), lambda: Model({}, {}, None), reported.append)
+        none = Model({}, {}, None)
+        one = Uploads(
+            spec, tmp_path, clock or SystemClock(), lambda: none, reported.append, reserve_bytes=reserve_bytes
+        )
         one.reported = reported
         opened.append(one)
         return one
@@ -45,7 +49,7 @@ def made(tmp_path):
         one.close()
 
 
-def settled(uploads, job_id, seconds=60):
+def settled(uploads, job_id, seconds=120):
     clock = SystemClock()
     until = clock.monotonic() + seconds
     while clock.monotonic() < until:
@@ -88,6 +92,7 @@ def test_whatever_a_worker_does_is_an_error_of_its_upload_alone(made, program, c
     assert error in job.error
     assert "passwd" not in job.error
     program("say(done={})")
+    uploads.spec = uploads.spec.model_copy(update={"seconds": 60.0})
     assert settled(uploads, uploads.add(NEW, io.BytesIO(b"x")).id).state == "done"
 
 
@@ -214,6 +219,58 @@ def test_nothing_is_learnt_unless_an_operator_says_so(made, program, tmp_path):
     assert (tmp_path / "learn" / f"{job.id[:8]}.kept").read_bytes() == b"x"
     with pytest.raises(Problem, match="already"):
         uploads.learn(job.id)
+
+
+def test_what_is_learnt_from_can_be_taken_away_meanwhile_and_work_goes_on(made, program):
+    program("job['mode']=='learn' and time.sleep(600)\nsay(done={})")
+    uploads = made()
+    job = uploads.add(NEW, io.BytesIO(b"x"))
+    settled(uploads, job.id)
+    uploads.learn(job.id)
+    assert uploads.step()
+    assert uploads.cancel(job.id) is None
+    assert not uploads.step()
+    program("say(done={})")
+    assert settled(uploads, uploads.add(NEW, io.BytesIO(b"x")).id).state == "done"
+
+
+def test_only_a_plain_file_is_laid_ready_to_be_learnt_from(made, program, tmp_path):
+    program("job['mode']=='learn' and os.mkdir(job['folder']+'/out/learn.kept')\nsay(done={})")
+    uploads = made()
+    job = uploads.add(NEW, io.BytesIO(b"x"))
+    settled(uploads, job.id)
+    uploads.learn(job.id)
+    assert "disk" in settled(uploads, job.id).learn_error
+    assert not list((tmp_path / "learn").glob("*")) if (tmp_path / "learn").exists() else True
+
+
+def test_a_disk_that_fills_refuses_and_ends_uploads_before_the_daemon_notices(made, program, monkeypatch):
+    program("time.sleep(600)")
+    uploads = made(reserve_bytes=1000, max_bytes=1024)
+    job = uploads.add(NEW, io.BytesIO(b"x"))
+    uploads.step()
+    monkeypatch.setattr(module, "free_bytes", lambda _folder: 2047)
+    with pytest.raises(Problem, match="disk is too full") as told:
+        uploads.admit("me")
+    assert told.value.status == 507
+    monkeypatch.setattr(module, "free_bytes", lambda _folder: 1999)
+    assert "disk is too full" in settled(uploads, job.id).error
+
+
+def test_work_that_makes_too_many_files_is_ended(made, program, monkeypatch):
+    monkeypatch.setattr(module, "RESULT_BYTES", 100_000)
+    program(
+        "for i in range(9): open(job['folder']+f'/out/{i}','wb').write(bytes(60_000))\ntime.sleep(600)\nsay(done={})"
+    )
+    uploads = made()
+    assert "too large files" in settled(uploads, uploads.add(NEW, io.BytesIO(b"x")).id).error
+
+
+@pytest.mark.parametrize("result", ["'['*300 + ']'*300", "'NaN'", "'1e999'", "'[[[[[[[1]]]]]]]'", "'9'*999"])
+def test_a_result_that_cannot_be_shown_is_none(made, program, result):
+    program(f"print('{{\"done\": {{\"x\": ' + {result} + '}}}}', flush=True)")
+    uploads = made()
+    assert "without a result" in settled(uploads, uploads.add(NEW, io.BytesIO(b"x")).id).error
 
 
 def test_without_a_model_there_is_nothing_to_assign_by(made):

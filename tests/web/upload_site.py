@@ -59,7 +59,7 @@ def send(client: httpx.Client, name: str, data: bytes, **fields: Any) -> Any:
     return client.post("/api/v1/uploads", files={"file": (name, data)}, data={k: str(v) for k, v in fields.items()})
 
 
-def over(client: httpx.Client, job_id: str, seconds: float = 100.0) -> dict[str, Any]:
+def over(client: httpx.Client, job_id: str, seconds: float = 240.0) -> dict[str, Any]:
     """Wait until an upload is over; return what is told of it."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -51,8 +51,14 @@ export function known() {
   return state.status?.newest ? ms(state.status.newest) : serverNow();
 }
 
+/** Whether no daemon runs, and what is shown is what one has left. */
+export function alone(status) {
+  return !status.ready && (status.reasons ?? []).some((reason) => reason.startsWith("daemon:"));
+}
+
 /** [word, kind of badge] for the whole. */
 export function health(status) {
+  if (alone(status)) return ["no daemon", ""];
   if (!status.ready) return ["not ready", "warn"];
   if (Object.keys(status.degraded ?? {}).length) return ["degraded", "warn"];
   return ["ready", "good"];

@@ -29,7 +29,7 @@ function level(value, most) {
  * Pictures of the windows that are kept, asked for when they come into sight: `{of(entry), close()}`; `ready` hears of each.
  * At most `most` of them are held.
  */
-export function pictures(addressOf, ready, most = 120) {
+export function pictures(addressOf, ready, most = 240) {
   const held = new Map();
   return {
     of(entry) {
@@ -49,16 +49,30 @@ export function pictures(addressOf, ready, most = 120) {
   };
 }
 
-/** The part of each picture that belongs to its slot, for windows overlap. */
+const LEAST = 5; // px of a picture
+
+/** The windows that are kept, each until the next that is or its own end. */
+function pictured(windows) {
+  const kept = windows.filter((entry) => entry.kept);
+  return kept.map((entry, at) => ({ ...entry, until: Math.min(ms(entry.end), at + 1 < kept.length ? ms(kept[at + 1].start) : Infinity) }));
+}
+
+/** Whether the pictures of windows are wide enough to be seen, at `scale` px a millisecond. */
+export function visible(windows, scale) {
+  const kept = pictured(slots(windows));
+  return kept.length > 0 && (scale * kept.reduce((sum, entry) => sum + entry.until - entry.from, 0)) / kept.length >= LEAST;
+}
+
+/** The part of each picture until the next one, for windows overlap. */
 function drawPictures(context, { lane, top, place, images, windows, width }) {
   context.imageSmoothingEnabled = true;
-  for (const entry of windows) {
+  for (const entry of pictured(windows)) {
     const left = place(entry.from);
-    const right = place(entry.to);
-    if (right < 0 || left > width || right - left < 5) continue;
+    const right = place(entry.until);
+    if (right < 0 || left > width) continue;
     const image = images.of(entry);
     if (!image) continue;
-    const share = Math.min(1, (entry.to - entry.from) / Math.max(1, ms(entry.end) - entry.from));
+    const share = Math.min(1, (entry.until - entry.from) / Math.max(1, ms(entry.end) - entry.from));
     context.drawImage(image, 0, 0, image.naturalWidth * share, image.naturalHeight, left, top, right - left, lane);
   }
 }

@@ -5,9 +5,9 @@ import { h, icon, replace, text } from "../dom.js";
 import { bindKeys } from "../keys.js";
 import { actorButton, curationKeys, marks, mute, rename, undo, watch } from "../parts/curate.js";
 import { picture, samplesOf, wave, whenSeen } from "../parts/picture.js";
-import { currentStatus, may } from "../status.js";
+import { currentStatus, may, serverNow } from "../status.js";
 import { clusters, subscribe } from "../store.js";
-import { ago, brief, count, figure, percent, span } from "../time.js";
+import { ago, brief, count, figure, ms, percent, span, utc } from "../time.js";
 import { showCluster } from "../parts/cluster-detail.js";
 
 const ORDERS = {
@@ -143,9 +143,14 @@ function about(item, newest) {
   return [
     h("p", { class: "small muted cluster-about" }, item.note ? text(item.note) : item.description || shortly(item)),
     h("dl", { class: "cluster-rates" }, pair("Windows", brief(item.windows), count(item.windows)), pair("24 h", brief(item.windows_24h)), pair("1 h", brief(item.windows_1h)), pair("Share", percent(item.share))),
-    h("div", { class: "row tight cluster-marks small muted" }, marks(item), item.last && newest ? h("span", null, `seen ${ago(item.last, newest)}`) : null,
+    h("div", { class: "row tight cluster-marks small muted" }, marks(item), item.last && newest ? h("span", { title: utc(item.last) }, seen(item.last, newest)) : null,
       item.novel_share > 0.05 ? h("span", { class: "badge novel" }, `${percent(item.novel_share)} novel`) : null),
   ];
+}
+
+/** When it was last seen; of data that are old themselves their own time. */
+function seen(last, newest) {
+  return serverNow() - ms(newest) > 86400e3 ? `last ${utc(last)}` : `seen ${ago(last, serverNow())}`;
 }
 
 function shortly(item) {

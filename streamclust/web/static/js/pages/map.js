@@ -6,7 +6,7 @@ import { clean, h, icon, replace, text } from "../dom.js";
 import { bindKeys } from "../keys.js";
 import { picture } from "../parts/picture.js";
 import { scatter } from "../parts/scatter.js";
-import { chip, clusters, labelOf, subscribe } from "../store.js";
+import { chip, clusters, labelOf, streamName, subscribe } from "../store.js";
 import { count, figure, percent, utc } from "../time.js";
 import { tip } from "../tip.js";
 
@@ -111,7 +111,7 @@ async function showWindow(side, [, , cluster, windowId]) {
   try {
     const event = await get(`events/${id}`, {}, { quiet: true });
     if (!facts.isConnected) return;
-    const rows = [["Start", utc(event.start)], ["Stream", event.stream], ["Novelty", figure(event.novelty)], ["Peak", figure(event.peak)], ["Membership", percent(event.memberships?.[cluster] ?? null)]];
+    const rows = [["Start", utc(event.start)], ["Stream", streamName(event.stream)], ["Novelty", figure(event.novelty)], ["Peak", figure(event.peak)], ["Membership", percent(event.memberships?.[cluster] ?? null)]];
     replace(facts, rows.map(([name, value]) => [h("dt", null, name), h("dd", null, text(value))]));
     facts.after(h("a", { class: "small", href: `#/events?window=${id}` }, "Open the event"));
   } catch (error) {

@@ -5,7 +5,7 @@ import { colourOf } from "../colour.js";
 import { h, icon, replace, text } from "../dom.js";
 import { bindKeys } from "../keys.js";
 import { picture, whenSeen } from "../parts/picture.js";
-import { chip, clusters } from "../store.js";
+import { chip, clusters, streamName } from "../store.js";
 import { count, figure, utc } from "../time.js";
 
 const MOST = 60;
@@ -36,12 +36,12 @@ function tile(event, ends) {
     h("div", { class: "novelty-texts" },
       h("a", { class: "novelty-link", href: `#/events?window=${id}` }, utc(event.start)),
       h("span", { class: "badge novel", title: "Share of what the model was trained on that is less unusual" }, `novelty ${event.novelty === null ? "–" : event.novelty.toFixed(4)}`),
-      text(event.stream, "small muted truncate block"),
+      text(streamName(event.stream), "small muted truncate block"),
       h("span", { class: "row tight small" }, h("span", { class: "muted" }, "nearest"), chip(event.cluster, { colour: colourOf(event.cluster) })),
       h("span", { class: "small muted" }, `peak ${figure(event.peak)}, rms ${figure(event.rms)}`)));
   ends.push(whenSeen(node, async () => {
     const { kept } = await get(`events/${id}`, {}, { quiet: true }).catch(() => ({ kept: false }));
-    replace(box, kept ? picture(address(`windows/${id}/spectrogram.png`), `Spectrogram, ${event.stream}, ${utc(event.start)}`) : h("span", { class: "pic none" }, h("span", { class: "small" }, "this window is not kept")));
+    replace(box, kept ? picture(address(`windows/${id}/spectrogram.png`), `Spectrogram, ${streamName(event.stream)}, ${utc(event.start)}`) : h("span", { class: "pic none" }, h("span", { class: "small" }, "this window is not kept")));
   }));
   return node;
 }

@@ -4,7 +4,7 @@ import { colourOf } from "../colour.js";
 import { h, icon, later, replace, text } from "../dom.js";
 import { bindKeys } from "../keys.js";
 import { onLive } from "../live.js";
-import { currentStatus, health, lag, onStatus, serverNow } from "../status.js";
+import { alone, currentStatus, health, lag, onStatus, serverNow } from "../status.js";
 import { chip, clusters, streamName, subscribe } from "../store.js";
 import { clock, count, day, ms, percent, span } from "../time.js";
 import { get } from "../api.js";
@@ -46,7 +46,7 @@ function fact(name, value, note, extra = null) {
 function paintFacts(node, status) {
   const [word, kind] = health(status);
   const behind = lag(status);
-  const reasons = [...(status.reasons ?? []), ...Object.entries(status.degraded ?? {}).map(([part, why]) => why || part)].map((reason) => String(reason).replaceAll("_", " "));
+  const reasons = alone(status) ? ["results of a past run"] : [...(status.reasons ?? []), ...Object.entries(status.degraded ?? {}).map(([part, why]) => why || part)].map((reason) => String(reason).replaceAll("_", " "));
   const profile = status.profile;
   replace(node,
     fact("State", h("span", { class: `badge ${kind}` }, h("span", { class: ["dot", kind === "good" && "pulse"] }), word), reasons.join(", ") || "all parts work"),
@@ -65,7 +65,7 @@ function latestPanel() {
   let shown = [];
   const paint = () => replace(list, shown.map((event) => h("tr", { class: event.fresh ? "fresh" : null, data: { window: event.window_id } },
     h("td", { class: "nowrap" }, h("a", { class: "plain", href: `#/events?window=${encodeURIComponent(event.window_id)}`, title: `${day(event.start)} ${clock(event.start)} UTC` },
-      serverNow() - ms(event.start) > 86400e3 ? `${day(event.start).slice(5)} ${clock(event.start).slice(0, 5)}` : clock(event.start))),
+      serverNow() - ms(event.start) > 86400e3 ? `${day(event.start).slice(5)} ${clock(event.start)}` : clock(event.start))),
     h("td", null, chip(event.cluster, { colour: colourOf(event.cluster) }), event.is_novel ? [" ", h("span", { class: "badge novel" }, "novel")] : null),
     h("td", { class: "muted" }, h("bdi", { class: "truncate block", title: event.stream }, streamName(event.stream))))));
   const soon = later(paint, 120);

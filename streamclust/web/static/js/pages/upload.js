@@ -133,7 +133,7 @@ async function pastCard() {
 }
 
 function kinds() {
-  const rows = [["miniSEED, SAC", "rate and time are in the file"], ["WAV", "mono or several channels"], ["CSV", "a column a channel, or time and value"], ["npy", "samples, or channels by samples"], ["npz", "x and fs, as streamclust fit takes"], ["EDF", "where the server has it"]];
+  const rows = [["miniSEED, SAC", "rate and time are in the file"], ["WAV", "mono or several channels"], ["CSV", "a column a channel, before them the time in seconds if you have it"], ["npy", "samples, or channels by samples"], ["npz", "x and fs, as streamclust fit takes"], ["EDF", "where the server has it"]];
   return h("section", { class: "card", "aria-label": "Kinds of files" }, h("div", { class: "card-head" }, h("h2", null, "Kinds of files")), h("div", { class: "card-body" },
     h("dl", { class: "pairs small" }, rows.map(([name, about]) => [h("dt", null, name), h("dd", null, about)]))));
 }

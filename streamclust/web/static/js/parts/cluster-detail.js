@@ -4,7 +4,7 @@ import { address, get } from "../api.js";
 import { h, icon, replace, text } from "../dom.js";
 import { bindKeys } from "../keys.js";
 import { lineChart } from "../plot.js";
-import { known, subscribe } from "../store.js";
+import { known, streamName, subscribe } from "../store.js";
 import { ago, count, figure, ms, percent, span, utc } from "../time.js";
 import { actorButton, curationButtons, curationKeys, marks, said } from "./curate.js";
 import { histogram, shares } from "./histogram.js";
@@ -28,7 +28,7 @@ export async function showCluster(root, id) {
   replace(root, head, h("div", { class: "stack" },
     h("div", { class: "grid wide-left" }, exemplars(data, ends), h("div", { class: "stack top" }, mean(data), exports(data))),
     rates(data, ends), distributions(data),
-    h("div", { class: "grid two" }, panel(data.sampled && data.sampled < data.windows ? `Streams, of the newest ${count(data.sampled)} windows` : "Streams", shares(data.streams, { href: (stream) => `#/events?${new URLSearchParams({ cluster: id, stream })}`, colour: data.colour }), "flush"),
+    h("div", { class: "grid two" }, panel(data.sampled && data.sampled < data.windows ? `Streams, of the newest ${count(data.sampled)} windows` : "Streams", shares(data.streams, { name: streamName, href: (stream) => `#/events?${new URLSearchParams({ cluster: id, stream })}`, colour: data.colour }), "flush"),
       panel("Journal", journal, "flush")),
     panel("Lineage over retrains", lineage)));
   paintTexts();
@@ -74,12 +74,12 @@ function mean(data) {
 function exemplars(data, ends) {
   if (!data.exemplars.length) return panel("Exemplars", h("p", { class: "muted" }, "No window of this cluster is in the buffer now, so there is no picture of it."));
   const tiles = data.exemplars.map((one, at) => {
-    const drawn = wave(one.wave === false ? null : samplesOf(one.window_id), `Waveform, ${one.stream}, ${utc(one.start)}`);
+    const drawn = wave(one.wave === false ? null : samplesOf(one.window_id), `Waveform, ${streamName(one.stream)}, ${utc(one.start)}`);
     ends.push(drawn.close);
     return h("li", { class: "exemplar" },
-      picture(address(`windows/${encodeURIComponent(one.window_id)}/spectrogram.png`), `Spectrogram, ${one.stream}, ${utc(one.start)}`), drawn.node,
+      picture(address(`windows/${encodeURIComponent(one.window_id)}/spectrogram.png`), `Spectrogram, ${streamName(one.stream)}, ${utc(one.start)}`), drawn.node,
       h("a", { class: "small", href: `#/events?window=${encodeURIComponent(one.window_id)}` }, utc(one.start)),
-      h("span", { class: "small muted truncate" }, text(one.stream)),
+      h("span", { class: "small muted truncate" }, text(streamName(one.stream))),
       h("span", { class: "small muted" }, at === 0 ? "most typical · " : "", one.membership === null ? "" : `membership ${percent(one.membership)}`));
   });
   return panel("Exemplars", h("ul", { class: "exemplars" }, tiles));

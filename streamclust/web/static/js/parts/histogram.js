@@ -44,10 +44,10 @@ export function quantile(edges, counts, part) {
 }
 
 /** Shares as a table of bars: rows [{id, windows, share}]; `href(id)` links them. */
-export function shares(rows, { head = "Stream", href = null, colour = "var(--accent)", most = 12 } = {}) {
+export function shares(rows, { head = "Stream", name = (id) => id, href = null, colour = "var(--accent)", most = 12 } = {}) {
   const top = Math.max(...rows.map((row) => row.share), 0) || 1;
   const body = rows.slice(0, most).map((row) => h("tr", null,
-    h("td", { class: "share-name" }, href ? h("a", { class: "plain", href: href(row.id) }, text(row.id)) : text(row.id)),
+    h("td", { class: "share-name" }, href ? h("a", { class: "plain", href: href(row.id) }, text(name(row.id))) : text(name(row.id))),
     h("td", { class: "share-bar", "aria-hidden": "true" }, h("span", { style: { width: `${(row.share / top) * 100}%`, background: colour } })),
     h("td", { class: "number" }, percent(row.share)), h("td", { class: "number muted" }, count(row.windows))));
   return h("table", { class: "table compact shares" },

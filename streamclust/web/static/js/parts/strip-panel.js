@@ -5,17 +5,18 @@ import { h, onResize, replace } from "../dom.js";
 import { onLive } from "../live.js";
 import { currentStatus, serverNow } from "../status.js";
 import { chip, labelOf, streamName, streams, subscribe } from "../store.js";
-import { drawStrip, pictures, slots } from "../strip.js";
+import { drawStrip, pictures, slots, visible } from "../strip.js";
 import { clock, figure, ms, span, utc } from "../time.js";
 import { tip } from "../tip.js";
 
 const LENGTHS = [["5 min", 300], ["15 min", 900], ["1 h", 3600], ["6 h", 21600]];
 const HEIGHT = 120;
-const LANE = 64; // px more for the spectrograms, when any window is kept
+const AGAIN = 3000; // ms from one asking to the next, while windows come: live events may be skipped, and say nothing of pictures
+const LANE = 64; // px more for the spectrograms, when they are wide enough to be seen
 
 /** `{node, start(), close()}` */
 export function stripPanel() {
-  const state = { stream: null, seconds: 900, windows: [], hot: null, silent: false };
+  const state = { stream: null, seconds: 900, windows: [], hot: null, stale: false, asked: 0 };
   const note = tip();
   const images = pictures(picture, () => draw());
   const canvas = h("canvas", { class: "strip-canvas", role: "img" });
@@ -38,7 +39,7 @@ export function stripPanel() {
 
   function draw() {
     if (!plot.clientWidth) return;
-    const lane = state.windows.some((entry) => entry.kept) ? LANE : 0;
+    const lane = visible(state.windows, plot.clientWidth / (state.seconds * 1000)) ? LANE : 0;
     const height = HEIGHT + (lane ? lane + 8 : 0);
     plot.style.height = `${height}px`;
     drawStrip(canvas, plot.clientWidth, height, { ...reach(), windows: state.windows, hot: state.hot, images, lane });
@@ -53,10 +54,15 @@ export function stripPanel() {
       h("span", { class: "muted small" }, `peak ${figure(last.peak)} · rms ${figure(last.rms)}`)] : h("span", { class: "muted" }, "No windows of this stream yet."));
   }
 
-  async function load() {
+  async function load(quiet = false) {
     if (!state.stream) { tell(); return; }
-    const answer = await get("strip", { stream: state.stream, seconds: state.seconds });
-    state.windows = answer.windows;
+    const { stream, seconds } = state;
+    Object.assign(state, { stale: false, asked: Date.now() });
+    const answer = await get("strip", { stream, seconds }, { quiet });
+    if (stream !== state.stream || seconds !== state.seconds) return; // another was chosen meanwhile
+    const last = answer.windows.at(-1)?.start ?? "";
+    state.windows = [...answer.windows, ...(state.of === stream ? state.windows.filter((entry) => entry.start > last) : [])];
+    state.of = stream;
     tell();
     draw();
   }
@@ -68,6 +74,7 @@ export function stripPanel() {
     }
     if (event.stream !== state.stream || state.windows.some((entry) => entry.window_id === event.window_id)) return;
     const { window_id, start, end, cluster, peak, rms } = event;
+    state.stale = true;
     state.windows.push({ window_id, start, end, cluster, novel: event.is_novel, peak, rms });
     state.windows.sort((a, b) => (a.start < b.start ? -1 : 1));
     const oldest = ms(state.windows.at(-1).end) - state.seconds * 1100;
@@ -93,7 +100,11 @@ export function stripPanel() {
   canvas.addEventListener("pointerleave", () => { state.hot = null; note.hide(); draw(); });
   canvas.addEventListener("click", (event) => { const found = under(event); if (found) location.hash = `#/events?window=${encodeURIComponent(found.window_id)}`; });
 
-  const timer = setInterval(() => { if (!document.hidden && node.isConnected) draw(); }, 1000);
+  const timer = setInterval(() => {
+    if (document.hidden || !node.isConnected) return;
+    draw();
+    if (state.stale && Date.now() - state.asked > AGAIN) load(true).catch(() => {});
+  }, 1000);
   const ends = [onResize(plot, draw), onLive("assignment", add), onLive("open", () => { if (state.stream) load().catch(() => {}); }), subscribe(() => { tell(); draw(); }), () => clearInterval(timer), note.close, images.close];
   async function begin() {
     const [items] = await Promise.all([streams(), currentStatus()]);

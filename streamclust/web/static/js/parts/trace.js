@@ -131,8 +131,8 @@ function bands(context, { shown, x, bottom }) {
 function envelope(context, { view, shown, x, bottom }) {
   const found = view.envelope;
   if (!found?.min.length) return;
-  const reach = Math.max(...found.max.map(Math.abs), ...found.min.map(Math.abs)) || 1; // null, where a gap is, counts as 0
-  const y = (value) => bottom / 2 - (value / reach) * (bottom / 2 - 10);
+  const { middle, reach } = extent(found);
+  const y = (value) => bottom / 2 - ((value - middle) / reach) * (bottom / 2 - 10);
   const step = (found.to - found.from) / found.min.length;
   context.lineWidth = Math.max(1, x(step) - x(0));
   const paths = new Map();
@@ -154,7 +154,17 @@ function envelope(context, { view, shown, x, bottom }) {
     context.stroke(path);
   }
   if (step < 3 / view.stream.rate) joined(context, { found, x, y, step });
-  scale(context, { reach, y });
+  scale(context, { middle, reach, y });
+}
+
+/** What the height shows: around 0, unless the samples lie far beside it, as raw counts with an offset do. */
+function extent(found) {
+  const high = Math.max(...found.max.filter((value) => value !== null), -Infinity);
+  const low = Math.min(...found.min.filter((value) => value !== null), Infinity);
+  if (low > high) return { middle: 0, reach: 1 };
+  const middle = (high + low) / 2;
+  const beside = Math.abs(middle) > 0.3 * (high - low);
+  return beside ? { middle, reach: (high - low) / 2 || 1 } : { middle: 0, reach: Math.max(Math.abs(high), Math.abs(low)) || 1 };
 }
 
 /** Close up, the samples are joined by a line. */
@@ -166,14 +176,15 @@ function joined(context, { found, x, y, step }) {
   context.stroke();
 }
 
-function scale(context, { reach, y }) {
+function scale(context, { middle, reach, y }) {
   context.restore();
   context.save();
   context.fillStyle = token("--muted");
   context.textAlign = "right";
   context.font = `11px ${token("--sans")}`;
-  const text = (value) => (Math.abs(value) >= 1e5 || (Math.abs(value) < 1e-2 && value) ? value.toExponential(0) : String(Number(value.toPrecision(2))));
-  for (const value of [reach, 0, -reach]) context.fillText(text(value), LEFT - 6, y(value) + 4);
+  const digits = middle ? Math.min(5, 2 + Math.max(0, Math.ceil(Math.log10(Math.abs(middle) / reach)))) : 2;
+  const text = (value) => (Math.abs(value) >= 1e5 || (Math.abs(value) < 1e-2 && value) ? value.toExponential(digits - 2 ? 2 : 0) : String(Number(value.toPrecision(digits))));
+  for (const value of [middle + reach, middle, middle - reach]) context.fillText(text(value), LEFT - 6, y(value) + 4);
 }
 
 /** Below the trace: a line a cluster, a tick a spike. */
