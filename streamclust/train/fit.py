@@ -32,6 +32,7 @@ from streamclust.train.views import (
     candidates,
     choose,
     continuous,
+    halvings,
     pooled_margin,
     unchosen,
     widened,
@@ -134,6 +135,8 @@ class FitResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time of each step."""
     warnings: tuple[str, ...] = ()
+    history: tuple[float, ...] = ()
+    """See `Fitted.history`."""
 
 
 def fit(data: TrainingData, options: FitOptions, report: Report | None = None, clock: Clock | None = None) -> FitResult:
@@ -255,7 +258,8 @@ class _Fit:
         if not self._budget.compares:
             why = f"nothing was compared, for that the time budget of {self._budget.seconds:g} s is too short"
             return unchosen(self._options.method, len(train), blocks, None if asked == "auto" else asked, why)
-        left = 2 * len(candidates(self._options.method, blocks))
+        asked_method = self._options.method
+        left = 2 * len(candidates(asked_method, blocks)) * halvings(len(train), asked_method, blocks)
 
         def candidate(method: str, rows: F32, clusters: int, rng: np.random.Generator) -> Assigner:
             nonlocal left
@@ -383,6 +387,7 @@ class _Fit:
             stop=fitted.stop,
             seconds=self._seconds,
             warnings=tuple(self._warnings),
+            history=fitted.history,
         )
 
 

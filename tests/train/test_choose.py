@@ -247,6 +247,23 @@ def test_a_method_that_cannot_be_fitted_is_left_out(rng):
         choose_method(features, 3, {"broken": refuse}, rng)
 
 
+def test_one_unlucky_halving_of_several_decides_nothing(rng):
+    features, _ = blobs(rng, 3)
+    fits = []
+
+    def unlucky_once(part, clusters, rng):
+        fits.append(len(part))
+        return (place_at_random if len(fits) <= 2 else find)(part, clusters, rng)
+
+    _, once = choose_method(features, 3, {"kmeans": unlucky_once}, rng)
+    fits.clear()
+    _, often = choose_method(features, 3, {"kmeans": unlucky_once}, rng, halvings=3)
+
+    assert once["kmeans"] < 0.5
+    assert often["kmeans"] > 0.95
+    assert len(fits) == 6
+
+
 def test_only_so_many_rows_are_fitted(rng):
     features, _ = blobs(rng, 3)
     seen = []

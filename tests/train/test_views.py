@@ -105,6 +105,24 @@ def test_a_method_that_finds_the_same_either_way_keeps_the_whole_view():
     assert choice.stability[POOLED] - choice.stability[WHOLE] < views.POOLED_MARGIN
 
 
+def test_few_windows_are_halved_often_by_quick_methods_alone():
+    blocks = featured(bursts()[0])[1]
+
+    assert views.halvings(views.FEW_WINDOWS - 1, "gmm", blocks) == views.HALVINGS
+    assert views.halvings(views.FEW_WINDOWS, "gmm", blocks) == 1
+    assert views.halvings(views.FEW_WINDOWS - 1, "manifold", blocks) == 1
+
+
+def test_so_many_fits_are_made_as_there_are_halvings():
+    rows, blocks = featured(bursts()[0])
+    few = rows[: views.FEW_WINDOWS - 1]
+    asks = Recorder()
+
+    choose("gmm", few, blocks, 2, asks, rng())
+
+    assert len(asks.asked) == 2 * views.HALVINGS * len(views.candidates("gmm", blocks))
+
+
 def test_the_columns_of_a_view_are_those_of_its_blocks():
     rows, blocks = featured(bursts()[0])
     found = views.views(blocks)
