@@ -58,7 +58,7 @@ def _table(runs: Sequence[Run]) -> str:
     for name in runs[0]["methods"]:
         of = [run["methods"][name] for run in runs]
         found = [value for one in of for value in one["found"].values()]
-        days = [value[0] for value in found if value[0] is not None]
+        days = [left if after is None else after for after, left in found]  # restricted mean: Royston, Parmar 2013
         cells = [
             _spread([float(np.mean(one["ari"])) for one in of], "{:.2f}".format),
             _spread(
@@ -67,8 +67,8 @@ def _table(runs: Sequence[Run]) -> str:
             ),
             _spread([100 * float(np.nanmean(one["kept"])) for one in of], "{:.0f}".format),
             f"{100 * min(float(np.nanmin(one['kept'])) for one in of):.0f}",
-            f"{len(days)} of {len(found)}",
-            f"{np.median(days):.0f}" if days else "-",
+            f"{sum(after is not None for after, _ in found)} of {len(found)}",
+            f"{np.mean(days):.0f}" if days else "-",
             f"{sum(one['returned'] for one in of)} of {len(of)}",
         ]
         rows.append(f"| {name} | {' | '.join(cells)} |")
