@@ -4,13 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench bench-kafka bench-drift soak fuzz kafka install clean
+.PHONY: run test check bench bench-web bench-kafka bench-drift soak fuzz kafka install clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "streamclust needs Python 3.11 to 3.13: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[train,umap,parquet,web,confluent,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,umap,parquet,web,neuro,confluent,dev]'
 	touch $@
 
 install: $(STAMP)
@@ -32,6 +32,10 @@ check: $(STAMP)
 # Speed, with medians and ratios against the naive way; not part of the tests.
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
+
+# The page with 100 000 windows, in a Chromium that is there already; it has to be full within a second.
+bench-web: $(STAMP)
+	$(BIN)/python benchmarks/web_page.py
 
 # The same against a real broker; needs Java 17 and Maven, about 20 minutes.
 bench-kafka: $(STAMP)

@@ -54,6 +54,8 @@ class Job:
     """Name and colour of the clusters of that model."""
     stream: str = "upload"
     """Under which windows are learnt."""
+    channels: str = "separate"
+    """``together``: they are the contacts of one probe."""
 
 
 class Teller:

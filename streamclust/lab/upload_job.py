@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import ENOSPC
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from pydantic import ValidationError
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from streamclust.lab.upload import Job, Teller
 
 Progress = Callable[[str, float], None]
+_UNFORESEEN = (
+    ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""What a library may raise of a recording that no check of ours foresaw."""
+WITHOUT_TORCH: Final = "gmm"
+"""The method where torch is not there, or does not fit into the address space."""
 
 
 def run(job: Job, folder: Path, teller: Teller) -> int:
@@ -32,8 +40,12 @@ def run(job: Job, folder: Path, teller: Teller) -> int:
         teller.tell(error=str(error)[:500])
     except MemoryError:
         teller.tell(error=f"it needs more memory than the {job.memory_bytes >> 20} MiB that an upload may have")
-    except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
-        teller.tell(error=f"it cannot be worked on ({type(error).__name__})", detail=repr(error)[:300])
+    except _UNFORESEEN as error:
+        full = isinstance(error, OSError) and error.errno == ENOSPC
+        words = (
+            "the disk is too full now; try again later" if full else f"it cannot be worked on ({type(error).__name__})"
+        )
+        teller.tell(error=words, detail=repr(error)[:300])
     return 0
 
 
@@ -45,8 +57,7 @@ def _done(job: Job, folder: Path, report: Progress) -> dict[str, Any]:
     wanted = _wanted(job)
     if wanted.mode == "learn":
         return upload_learn.write(folder, recording, wanted, job.stream, SystemClock())
-    _prepare(recording, wanted, job.memory_bytes)
-    outcome = upload_work.work(recording, wanted, report, SystemClock())
+    outcome = upload_work.work(recording, wanted, report, SystemClock(), partial(_ready, job.memory_bytes))
     return _written(folder / "out", outcome, recording, report)
 
 
@@ -58,21 +69,35 @@ def _wanted(job: Job) -> Wanted:
         raise ValueError("the daemon's settings") from error
     mode: Any = job.mode
     clusters: Any = job.clusters
+    channels: Any = job.channels
     return Wanted(
         mode, job.profile, clusters, job.seconds, spec, windows, None if job.model is None else Path(job.model),
-        job.known or {},
+        job.known or {}, channels,
     )  # fmt: skip
 
 
-def _prepare(recording: Recording, wanted: Wanted, memory_bytes: int) -> None:
-    """Load torch where a fit may want it; it takes more address space than memory."""
-    fast = bool(recording.traces) and min(one.rate_hz for one in recording.traces) >= 8000
-    if wanted.mode == "cluster" and not fast and find_spec("torch") is not None:
-        jail.allow_memory()
-        import torch
+def _ready(memory_bytes: int, *, learns: bool) -> str:
+    """Settle the address space for the work itself, after torch was loaded where a fit may want it; return the method.
 
-        torch.set_num_threads(1)
+    Torch takes more address space than memory, so there is more of it for as long as it is loaded; where even that is not enough,
+    windows are clustered without it.
+    """
+    method = WITHOUT_TORCH
+    if learns and find_spec("torch") is not None:
+        jail.allow_memory()
+        try:
+            _load_torch()
+            method = "auto"
+        except (ImportError, OSError, MemoryError):
+            pass  # the smaller method does without
     jail.settle_memory(memory_bytes)
+    return method
+
+
+def _load_torch() -> None:
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _written(out: Path, outcome: Outcome, recording: Recording, report: Progress) -> dict[str, Any]:

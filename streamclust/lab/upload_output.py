@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -28,6 +29,7 @@ EXEMPLARS: Final = 10
 _YEAR_NS: Final = 365 * 86_400 * NS
 _COLUMNS: Final = (
     "window_id", "stream", "start", "end", "time", "cluster", "name", "membership", "novelty", "peak", "rms", "flags",
+    "number", "seconds",
 )  # fmt: skip
 
 
@@ -48,7 +50,8 @@ def result(outcome: Outcome, clusters: Sequence[ClusterInfo]) -> dict[str, Any]:
     """Return all of the result as JSON values."""
     data, found = outcome.data, outcome.assigned
     start_ns, length = seconds(outcome.traces, data)
-    rows = _rows(outcome)
+    timeless = start_ns < NO_TIME_NS + _YEAR_NS or not outcome.traces
+    rows = _rows(outcome, start_ns if outcome.traces else None, timeless=timeless)
     shown = {one.cluster: one for one in clusters}
     names = [name for at, name in enumerate(outcome.clusters) if outcome.bundle is None or (found.labels == at).any()]
     spikes = outcome.spikes_ns
@@ -56,9 +59,9 @@ def result(outcome: Outcome, clusters: Sequence[ClusterInfo]) -> dict[str, Any]:
     mean = {name: _floats(wave) for name, wave in zip(outcome.clusters, waves, strict=True) if wave is not None}
     return {
         "rate": max((float(rate) for rate in data.rate_hz), default=None),
-        "start": iso(start_ns),
-        "seconds": round(length, 9),
-        "timeless": start_ns < NO_TIME_NS + _YEAR_NS,
+        "start": None if timeless else iso(start_ns),
+        "seconds": round(length, 9) if outcome.traces else None,
+        "timeless": timeless,
         "streams": _streams(outcome),
         "profile": data.profile.label,
         "window_seconds": data.profile.window_seconds,
@@ -73,7 +76,7 @@ def result(outcome: Outcome, clusters: Sequence[ClusterInfo]) -> dict[str, Any]:
         "spikes": None
         if spikes is None
         else [
-            {"time": iso(int(at)), "seconds": round((int(at) - start_ns) / NS, 9), "cluster": row["cluster"],
+            {"time": None if timeless else iso(int(at)), "seconds": round((int(at) - start_ns) / NS, 9), "cluster": row["cluster"],
              "stream": row["stream"], "window_id": row["window_id"]}
             for at, row in zip(spikes, rows, strict=True)
         ],
@@ -127,7 +130,8 @@ def _streams(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
-def _rows(outcome: Outcome) -> list[dict[str, Any]]:
+def _rows(outcome: Outcome, first_ns: int | None, *, timeless: bool) -> list[dict[str, Any]]:
+    """Return a row a window; its times only where the recording says any, its seconds where it comes from a recording at all."""
     data, found = outcome.data, outcome.assigned
     rows = []
     for at, (window_id, label) in enumerate(zip(data.window_ids, found.labels.tolist(), strict=True)):
@@ -136,8 +140,10 @@ def _rows(outcome: Outcome) -> list[dict[str, Any]]:
             {
                 "window_id": window_id,
                 "stream": data.streams[at],
-                "start": iso(int(data.start_ns[at])),
-                "end": iso(int(data.end_ns[at])),
+                "number": at + 1,
+                "start": None if timeless else iso(int(data.start_ns[at])),
+                "end": None if timeless else iso(int(data.end_ns[at])),
+                "seconds": None if first_ns is None else round((int(data.start_ns[at]) - first_ns) / NS, 9),
                 "cluster": outcome.clusters[label] if there else None,
                 "membership": _number(found.memberships[at, label]) if there else None,
                 "novelty": _number(found.novelty[at]),
@@ -157,6 +163,7 @@ def _events(outcome: Outcome, whole: Mapping[str, Any]) -> list[dict[str, Any]]:
             **row,
             "name": names.get(row["cluster"]),
             "time": spikes[at]["time"] if spikes else row["start"],
+            "seconds": spikes[at]["seconds"] if spikes else row["seconds"],
             "flags": outcome.data.flags[at].names(),
         }
         for at, row in enumerate(whole["windows"])
@@ -197,7 +204,12 @@ def _words(outcome: Outcome, info: ClusterInfo) -> str:
     if outcome.spikes_ns is None:
         return info.description
     _, length = seconds(outcome.traces, outcome.data)
-    return f"spikes, {info.count / max(length, 1e-9):.3g} a second"
+    at = outcome.clusters.index(info.cluster)
+    mine = Counter(
+        stream for stream, row in zip(outcome.data.streams, outcome.assigned.labels, strict=True) if row == at
+    )
+    where = f", mostly in {mine.most_common(1)[0][0]}" if mine and len(set(outcome.data.streams)) > 1 else ""
+    return f"spikes, {info.count / max(length, 1e-9):.3g} a second{where}"
 
 
 def _map(outcome: Outcome) -> list[list[float]]:

@@ -126,11 +126,10 @@ def write_image(folder: Path, outcome: Outcome, whole: Mapping[str, Any]) -> Non
         span = (0.0, length, traces[0].rate_hz / 2 / len(values), traces[0].rate_hz / 2)
         axes[1].imshow(values, origin="lower", aspect="auto", extent=span, cmap="viridis", **_limits(values))
         axes[1].set_ylabel("frequency (Hz)")
-    _draw_windows(axes[-1], whole, first_ns, colours)
-    axes[-1].set_xlim(0, length)
-    axes[-1].set_xlabel(
-        f"seconds from {whole['start'][:19].replace('T', ' ')} UTC" if not whole["timeless"] else "seconds"
-    )
+    _draw_windows(axes[-1], whole, colours)
+    axes[-1].set_xlim(0, length if traces else len(whole["windows"]))
+    said = "seconds" if whole["start"] is None else f"seconds from {whole['start'][:19].replace('T', ' ')} UTC"
+    axes[-1].set_xlabel(said if traces else "window")
     of = f"{whole['k']['chosen']} clusters of {len(whole['windows']):,} {'spikes' if whole['spikes'] is not None else 'windows'}"
     figure.suptitle(f"{traces[0].stream}: {of}" if traces else of, parse_math=False, fontsize=12)
     figure.savefig(folder / "image.png", metadata={"Software": None})
@@ -146,14 +145,15 @@ def _draw_wave(axis: Any, traces: Sequence[Trace], first_ns: int) -> None:
     axis.set_ylabel("amplitude")
 
 
-def _draw_windows(axis: Any, whole: Mapping[str, Any], first_ns: int, colours: Mapping[str, str]) -> None:
+def _draw_windows(axis: Any, whole: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+    """Mark the windows where they lie in the recording; those that come without one in their order."""
     from matplotlib.patches import Patch
 
     names = list(colours)
     windows = whole["windows"][:: max(1, len(whole["windows"]) // _SEEN)]
     for name in names:
         spans = [
-            ((_ns(one["start"]) - first_ns) / NS, (_ns(one["end"]) - _ns(one["start"])) / NS)
+            (one["number"] - 1, 1.0) if one["seconds"] is None else (one["seconds"], whole["window_seconds"])
             for one in windows
             if one["cluster"] == name
         ]
@@ -178,7 +178,3 @@ def _words(cluster: Mapping[str, Any]) -> str:
 def _limits(values: F64) -> dict[str, float]:
     finite = values[np.isfinite(values)]
     return {"vmin": float(np.percentile(finite, 5)), "vmax": float(np.percentile(finite, 99.7))} if finite.size else {}
-
-
-def _ns(text: str) -> int:
-    return int(np.datetime64(text.removesuffix("Z"), "ns").astype(np.int64))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,22 @@ from streamclust.model.bundle import Bundle
 from streamclust.stream.formats import Trace, time_at
 from streamclust.train.fit import FitOptions, FitResult, fit
 
+
+class Ready(Protocol):
+    """Makes ready for what takes memory."""
+
+    def __call__(self, *, learns: bool) -> str:
+        """Return the method by which windows are clustered; `learns` says whether that comes next."""
+        ...
+
+
 Known = Mapping[str, Mapping[str, str | None]]
 """Id of a cluster -> its ``name`` and ``colour``."""
 SPIKES: Final = "spikes"
 AUTO: Final = "auto"
 _PIECE: Final = 16_384
 """Samples of a record that a trace is cut into."""
-_BUDGET: Final = 0.3
+_BUDGET: Final = 0.45
 """Share of the time that a fit may take."""
 
 
@@ -51,6 +60,8 @@ class Wanted:
     model: Path | None = None
     known: Known = field(default_factory=dict)
     """What people say of the clusters of that model."""
+    channels: Literal["separate", "together"] = "separate"
+    """Whether spikes are sorted in each channel by itself, or all channels are contacts of one probe."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +85,11 @@ class Outcome:
     """What people say of the clusters."""
 
 
-def work(recording: Recording, wanted: Wanted, report: Report, clock: Clock) -> Outcome:
+def _any_method(*, learns: bool) -> str:  # noqa: ARG001 — as `Ready` is called
+    return AUTO
+
+
+def work(recording: Recording, wanted: Wanted, report: Report, clock: Clock, ready: Ready = _any_method) -> Outcome:
     """Do what is wanted with a recording.
 
     Raises
@@ -85,12 +100,14 @@ def work(recording: Recording, wanted: Wanted, report: Report, clock: Clock) -> 
         The windows make no clusters, or the model is of another profile.
     """
     if wanted.mode == "assign":
+        ready(learns=False)
         return _by_model(recording, wanted, report, clock)
     traces = recording.traces
     if recording.arrays is None and (wanted.profile == SPIKES or (wanted.profile == AUTO and _fast(traces))):
         report("detecting", 0.0)
         seen = sorting.found(traces)
         if wanted.profile == SPIKES or sorting.are_spikes(traces, seen):
+            ready(learns=False)
             return _sorted(traces, seen, wanted, report, clock)
     data = _windows(recording, wanted, report, clock)
     usable, least = int(data.trainable.sum()), 2 if wanted.clusters == "auto" else wanted.clusters
@@ -99,7 +116,7 @@ def work(recording: Recording, wanted: Wanted, report: Report, clock: Clock) -> 
         raise UsageError(
             f"there must be at least {max(2, least)} usable windows, one a cluster (got {usable} {length})"
         )
-    options = FitOptions(wanted.clusters, time_budget_s=_BUDGET * wanted.seconds)
+    options = FitOptions(wanted.clusters, ready(learns=True), time_budget_s=_BUDGET * wanted.seconds)
     result = fit(data.training(), options, report, clock)
     found = models.assigned(result.bundle, data)
     return Outcome(
@@ -117,7 +134,8 @@ def _sorted(
 ) -> Outcome:
     if len({trace.rate_hz for trace in traces}) != 1 or not _fast(traces):
         raise UsageError(f"spikes: all channels must have one rate, of at least {spikes.SLOWEST_HZ:g} Hz")
-    done = sorting.sort(traces, seen, wanted.clusters, report, clock)
+    together = wanted.channels == "together"
+    done = sorting.sort(traces, seen, wanted.clusters, report, clock, together=together)
     notes = [f"only the first {spikes.MOST} spikes were taken"] * any(len(s.at) >= spikes.MOST for s in seen)
     return Outcome(
         done.data, done.assigned, done.result.bundle.clusters, "spike sorting", done.why, traces, done.result.bundle,

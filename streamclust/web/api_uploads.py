@@ -37,7 +37,7 @@ from streamclust.web.uploads import New, Uploads, View
 
 __all__ = ["PATHS", "routes", "running"]
 
-FIELDS: Final = ("profile", "clusters", "mode", "rate", "title")
+FIELDS: Final = ("profile", "clusters", "mode", "rate", "title", "channels")
 MOST_CLUSTERS: Final = 20
 _PIECE: Final = 1 << 18
 _EVERY: Final = 0.25
@@ -126,6 +126,7 @@ def shown(view: View) -> dict[str, Any]:
         "profile": job.profile,
         "clusters": job.clusters,
         "rate": job.rate,
+        "channels": job.channels,
         "result": dict(job.result) if job.result is not None else None,
         "learn": job.learn,
         "learn_error": job.learn_error,
@@ -188,7 +189,10 @@ def _new(form: FormData, owner: str, filename: str, fmt: str) -> New:
     mode = fields.get("mode", "cluster")
     if mode not in {"cluster", "assign"}:
         raise invalid(f"mode: must be cluster or assign (got {mode[:40]!r})")
-    return New(title or filename, filename, fmt, mode, profile, _clusters(fields), _rate(fields), owner)
+    channels = fields.get("channels", "separate")
+    if channels not in {"separate", "together"}:
+        raise invalid(f"channels: must be separate or together (got {channels[:40]!r})")
+    return New(title or filename, filename, fmt, mode, profile, _clusters(fields), _rate(fields), owner, channels)
 
 
 def _clusters(fields: Mapping[str, str]) -> int | str:

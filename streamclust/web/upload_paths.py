@@ -33,6 +33,7 @@ _UPLOAD: Final = objects(
         "profile": _TEXT,
         "clusters": {"type": ["integer", "string"]},
         "rate": {"type": ["number", "null"]},
+        "channels": {"enum": ["separate", "together"]},
         "result": {"type": ["object", "null"]},
         "learn": {"enum": [None, "queued", "running", "done", "failed"]},
         "learn_error": _TEXT_OR_NULL,
@@ -42,9 +43,12 @@ _UPLOAD: Final = objects(
 _RESULT: Final = objects(
     {
         "rate": {"type": ["number", "null"]},
-        "start": TIME,
-        "seconds": _NUMBER,
-        "timeless": {"type": "boolean", "description": "True when the file says no time; it then begins in 1971."},
+        "start": {**TIME, "type": ["string", "null"]},
+        "seconds": {"type": ["number", "null"], "description": "Null for windows that come as such."},
+        "timeless": {
+            "type": "boolean",
+            "description": "True when the file says no time: no time of the result is then said.",
+        },
         "streams": {"type": "array", "items": {"type": "object"}},
         "profile": _TEXT,
         "method": _TEXT,
@@ -63,10 +67,21 @@ _FORM: Final = {
     "properties": {
         "file": {"type": "string", "format": "binary", "description": "miniSEED, SAC, WAV, CSV, npy, npz or EDF."},
         "profile": {"type": "string", "enum": ["auto", *sorted(PROFILES)], "default": "auto"},
-        "clusters": {"type": "string", "pattern": "^(auto|[2-9]|1[0-9]|20)$", "default": "auto"},
+        "clusters": {
+            "type": "string",
+            "pattern": "^(auto|[2-9]|1[0-9]|20)$",
+            "default": "auto",
+            "description": "Of spikes: neurons in each channel.",
+        },
         "mode": {"type": "string", "enum": ["cluster", "assign"], "default": "cluster"},
         "rate": {"type": "number", "exclusiveMinimum": 0, "description": "Hz; for files that do not say it."},
         "title": {"type": "string", "maxLength": 200},
+        "channels": {
+            "type": "string",
+            "enum": ["separate", "together"],
+            "default": "separate",
+            "description": "Spikes: each channel by itself, or all as the contacts of one probe, as of a tetrode.",
+        },
     },
 }
 
@@ -131,7 +146,7 @@ PATHS: Final[Mapping[str, Any]] = {
                 objects(
                     {
                         "stream": _TEXT,
-                        "start": TIME,
+                        "start": {**TIME, "type": ["string", "null"]},
                         "step_seconds": _NUMBER,
                         "min": {"type": "array"},
                         "max": {"type": "array"},

@@ -61,6 +61,8 @@ class Job:
     learn_error: str | None = None
     taken_ms: int | None = None
     """How long the work took."""
+    channels: str = "separate"
+    """Whether spikes are sorted in each channel by itself, or ``together``."""
 
 
 def is_id(text: str) -> bool:

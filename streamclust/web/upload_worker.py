@@ -144,6 +144,7 @@ def _given(job: Job, folder: Path, spec: UploadSpec, model: Model | None, mode: 
         "profile": job.profile,
         "clusters": job.clusters,
         "rate": job.rate,
+        "channels": job.channels,
         "max_samples": spec.max_samples,
         "max_rate": spec.max_rate,
         "seconds": spec.seconds,

@@ -40,6 +40,7 @@ class New(NamedTuple):
     clusters: int | str
     rate: float | None
     owner: str
+    channels: str = "separate"
 
 
 class View(NamedTuple):
@@ -164,7 +165,7 @@ class Uploads:
             expires_ns = now_ns + round(self.spec.keep_hours * 3600 * NS)
             job = Job(
                 job_id, new.title, new.filename, new.format, size, new.mode, new.profile, new.clusters, new.rate, now_ns,
-                expires_ns, new.owner,
+                expires_ns, new.owner, channels=new.channels,
             )  # fmt: skip
             self.store.save(job)
         except (Problem, StreamclustError, OSError):

@@ -67,3 +67,69 @@ def test_too_few_spikes_are_refused_in_words():
     traces = [Trace("probe", NO_TIME_NS, SPIKE_HZ, np.random.default_rng(0).normal(size=24_000).astype(np.float32))]
     with pytest.raises(UsageError, match="spikes that stand alone"):
         sorting.sort(traces, sorting.found(traces), "auto", silent, SystemClock())
+
+
+def several(*xs):
+    return [Trace(f"probe/{at}", NO_TIME_NS, SPIKE_HZ, x.astype(np.float32)) for at, x in enumerate(xs)]
+
+
+def sort_several(traces, clusters="auto", **more):
+    return sorting.sort(traces, sorting.found(traces), clusters, silent, SystemClock(), **more)
+
+
+@pytest.mark.parametrize("clusters", ["auto", 3])
+def test_spikes_of_two_electrodes_never_share_a_cluster(clusters):
+    truth = three_neurons(20.0, 0), three_neurons(20.0, 1)
+    done = sort_several(several(*(one.x for one in truth)), clusters)
+    places: dict[int, set[str]] = {}
+    for stream, label in zip(done.data.streams, done.assigned.labels, strict=True):
+        places.setdefault(int(label), set()).add(stream)
+    assert sorted(map(sorted, places.values())) == 3 * [["probe/0"]] + 3 * [["probe/1"]]
+    assert len(done.result.bundle.clusters) == len(done.result.bundle.table) == 6
+    np.testing.assert_allclose(done.assigned.memberships.sum(axis=1), 1, atol=1e-5)
+    for at, one in enumerate(truth):
+        mine = np.array(done.data.streams) == f"probe/{at}"
+        apart = np.abs(one.times[:, None] - (done.times_ns[mine] - NO_TIME_NS)[None] / 1e9)
+        good = apart.min(axis=0) < 0.5e-3
+        assert ari(table(one.neurons[apart.argmin(axis=0)[good]], done.assigned.labels[mine][good])) > 0.9
+
+
+def test_an_electrode_with_few_spikes_is_left_out_and_said():
+    noise = np.random.default_rng(0).normal(size=int(20 * SPIKE_HZ))
+    noise[24_000::150_000] -= 30
+    done = sort_several(several(three_neurons(20.0, 0).x, noise), 3)
+    few = np.array(done.data.streams) == "probe/1"
+    assert few.any()
+    assert (done.assigned.labels[few] == -1).all()
+    assert (done.assigned.labels[~few] >= 0).all()
+    assert any("too few spikes" in note and "probe/1" in note for note in done.result.warnings)
+
+
+def tetrode(seconds=15.0):
+    """Two neurons of one shape that are told apart by the contact alone."""
+    rng, n, ms = np.random.default_rng(0), int(seconds * SPIKE_HZ), np.arange(-24, 48) / 24
+    shape = -np.exp(-0.5 * (ms / 0.12) ** 2) + 0.4 * np.exp(-0.5 * ((ms - 0.5) / 0.25) ** 2)
+    x, times, labels = rng.normal(size=(4, n)), [], []
+    for k, gains in enumerate(np.array([[9.0, 6, 3, 2], [2, 3, 6, 9]])):
+        for at in (np.cumsum(rng.exponential(0.1, size=int(8 * seconds)) + 0.004) * SPIKE_HZ).astype(int):
+            if 100 < at < n - 100:
+                x[:, at - 24 : at + 48] += gains[:, None] * shape * rng.normal(1, 0.05)
+                times.append(at / SPIKE_HZ)
+                labels.append(k)
+    return x, np.array(times), np.array(labels)
+
+
+def test_the_contacts_of_a_tetrode_see_one_spike_and_tell_neurons_of_one_shape_apart():
+    x, times, labels = tetrode()
+    done = sort_several(several(*x), together=True)
+    assert len(done.result.bundle.clusters) == 2
+    assert len(done.times_ns) < 1.1 * len(times)
+    apart = np.abs(times[:, None] - (done.times_ns - NO_TIME_NS)[None] / 1e9)
+    assert (apart.min(axis=1) < 0.5e-3).mean() > 0.95
+    assert ari(table(labels[apart.argmin(axis=0)], done.assigned.labels)) > 0.9
+
+
+def test_channels_of_other_lengths_are_no_probe():
+    x = three_neurons(10.0).x
+    with pytest.raises(UsageError, match="the same begin and length"):
+        sort_several(several(x, x[:-1]), together=True)

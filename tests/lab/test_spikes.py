@@ -63,3 +63,15 @@ def test_spikes_that_overlap_are_told(truth):
 @pytest.mark.parametrize("rate", [8000.0, 10_000.0, 24_414.0625, 44_100.0, 200_000.0])
 def test_each_rate_has_a_profile(rate):
     assert spikes.profile(rate).samples == spikes.lengths(rate)[1]
+
+
+@pytest.mark.parametrize("hz", [700.0, 1500.0, 4000.0])
+def test_bursts_of_tones_in_noise_are_no_spikes(hz):
+    rng, n, long = np.random.default_rng(0), int(12 * SPIKE_HZ), int(0.2 * SPIKE_HZ)
+    x = rng.normal(size=n)
+    for _ in range(12):
+        at = int(rng.integers(0, n - long))
+        x[at : at + long] += 20 * np.sin(2 * np.pi * hz * np.arange(long) / SPIKE_HZ) * np.hanning(long)
+    found = spikes.detect(x, SPIKE_HZ)
+    assert len(found.at) > 500
+    assert not spikes.there_are(found, SPIKE_HZ)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import csv
 import json
 import zipfile
+from errno import ENOSPC
 from pathlib import Path
 
 import numpy as np
 import pytest
-from upload_files import as_mseed, as_npz
+from upload_files import as_mseed, as_npz, as_wav
 from upload_jobs import Heard, job
 
 from streamclust.core.profile_spec import ProfileSpec
@@ -35,6 +37,18 @@ def signal():
     return (rng.normal(size=12_000) * 20 + 500 * np.sin(2 * np.pi * 5 * t) * (t % 20 < 8)).astype(np.int32)
 
 
+def bursts(rate=16_000):
+    """Bursts of three tones in noise, without anything like a spike."""
+    rng, n = np.random.default_rng(0), 8 * rate
+    x, long = rng.normal(0, 0.02, n), rate // 5
+    for k in range(20):
+        at = int(rng.integers(0, n - long))
+        x[at : at + long] += (
+            0.5 * np.sin(2 * np.pi * (800, 2500, 5000)[k % 3] * np.arange(long) / rate) * np.hanning(long)
+        )
+    return (20_000 * x).clip(-32_767, 32_767).astype(np.int16)
+
+
 def two_kinds():
     rng, at = np.random.default_rng(0), np.arange(128) / 100
     hz = np.repeat([5, 20], 40)[:, None]
@@ -55,6 +69,62 @@ def test_all_files_of_a_result_are_written_and_agree(tmp_path, monkeypatch):
     pictures = json.loads((tmp_path / "out" / "pictures.json").read_text())
     size = pictures["height"] * pictures["width"] * len(pictures["rows"])
     assert (tmp_path / "out" / "pictures.u8").stat().st_size == size
+
+
+@pytest.mark.parametrize("error", [ImportError("failed to map segment"), OSError("no memory"), MemoryError()])
+def test_where_torch_finds_no_room_windows_are_clustered_without_it(tmp_path, monkeypatch, error):
+    def fails():
+        raise error
+
+    monkeypatch.setattr(upload_job, "find_spec", lambda _name: "there")
+    monkeypatch.setattr(upload_job, "_load_torch", fails)
+    assert run(job(tmp_path, as_wav(bursts(), 16_000, 16), "wav", seconds=30.0))["done"]["method"] == "gmm"
+
+
+def test_room_for_torch_is_made_before_windows_of_fast_recordings_are_fitted(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(upload_job, "find_spec", lambda _name: "there")
+    monkeypatch.setattr(upload_job, "_load_torch", lambda: asked.append("torch"))
+    monkeypatch.setattr(jail, "allow_memory", lambda: asked.append("allow"))
+    monkeypatch.setattr(jail, "settle_memory", lambda _: asked.append("settle"))
+    assert "done" in run(job(tmp_path, as_wav(bursts(), 16_000, 16), "wav", clusters=2, seconds=10.0))
+    assert asked == ["allow", "torch", "settle"]
+
+
+def test_a_full_disk_is_said_in_words(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(upload_job, "find_spec", lambda _name: None)
+    monkeypatch.setattr(upload_job.upload_output, "write", full)
+    assert "disk is too full" in run(job(tmp_path, as_npz(x=two_kinds(), fs=100.0), "npz", clusters=2))["error"]
+
+
+def test_windows_that_come_without_times_get_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(upload_job, "find_spec", lambda _name: None)
+    run(job(tmp_path, as_npz(x=two_kinds(), fs=100.0), "npz", clusters=2, seconds=20.0))
+    whole = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (whole["timeless"], whole["start"], whole["seconds"]) == (True, None, None)
+    assert [row["number"] for row in whole["windows"]] == list(range(1, 81))
+    assert {(row["start"], row["end"], row["seconds"]) for row in whole["windows"]} == {(None, None, None)}
+    with (tmp_path / "out" / "events.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["start"], row["end"], row["time"], row["seconds"]) for row in rows} == {("", "", "", "")}
+    assert rows[16]["number"] == "17"
+    assert {row["time"] for row in json.loads((tmp_path / "out" / "events.json").read_text())} == {None}
+
+
+def test_a_recording_without_a_begin_says_seconds_and_no_date(tmp_path, monkeypatch):
+    monkeypatch.setattr(upload_job, "find_spec", lambda _name: None)
+    run(job(tmp_path, as_wav(bursts(), 16_000, 16), "wav", clusters=2, seconds=10.0))
+    whole = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (whole["timeless"], whole["start"]) == (True, None)
+    assert whole["seconds"] == pytest.approx(8.0)
+    assert {(row["start"], row["end"]) for row in whole["windows"]} == {(None, None)}
+    seconds = [row["seconds"] for row in whole["windows"]]
+    assert seconds == sorted(seconds)
+    assert 0 <= seconds[0] < 0.1
+    assert "1971-" not in (tmp_path / "out" / "events.csv").read_text()
 
 
 def test_what_an_operator_wants_learnt_is_made_ready_in_the_daemons_profile(tmp_path):

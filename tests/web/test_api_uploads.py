@@ -224,3 +224,21 @@ def test_what_a_bomb_or_a_crash_does_to_the_worker_the_server_outlives(tmp_path)
         found = done(client, "bomb.npy", bomb, rate=100)
         assert (found["state"], "at most" in found["error"]) == ("failed", True)
         assert client.get("/api/v1/uploads").status_code == 200
+
+
+def test_the_status_says_which_server_takes_uploads(tmp_path):
+    with serving(tmp_path) as first, serving(tmp_path) as second:
+        assert first.get("/api/v1/status").json()["uploads"] is True
+        assert second.get("/api/v1/status").json()["uploads"] is False
+    assert (tmp_path / "uploads" / "LOCK").exists()
+
+
+def test_a_file_of_an_sds_archive_is_taken_by_its_first_bytes(tmp_path, program):
+    program("say(done={'format': job['format'], 'channels': job['channels']})")
+    with serving(tmp_path) as client:
+        data = as_mseed(np.arange(5000, dtype=np.int32), 100.0)
+        found = done(client, "XX.TEST..HHZ.D.2026.001", data, channels="together")
+        assert found["result"] == {"format": "mseed", "channels": "together"}
+        assert send(client, "XX.TEST..HHZ.D.2026.001", b"hello").status_code == 415
+        assert send(client, "a.wav", data).status_code == 422
+        assert send(client, "a", data, channels="none").status_code == 422

@@ -7,7 +7,7 @@ import { currentStatus, may } from "../status.js";
 import { utc } from "../time.js";
 
 const FORMATS = "miniSEED, SAC, WAV, CSV, NumPy (npy, npz) or EDF";
-const WITHOUT_RATE = /\.(csv|txt|tsv|npy)$/i;
+const WITHOUT_RATE = /\.(csv|txt|tsv|npy)$|^[^.]*$/i;
 const PROFILES = [
   ["auto", "Automatic"],
   ["seismic", "Seismic: local earthquakes, rockfalls, 100 Hz"],
@@ -47,6 +47,8 @@ function buildForm(state, status) {
   const clusters = select("clusters", [["auto", "Automatic"], ...Array.from({ length: 19 }, (_, at) => [String(at + 2), String(at + 2)])]);
   const rate = h("input", { class: "input", name: "rate", type: "number", min: "0.001", step: "any", inputmode: "decimal", placeholder: "for example 24000" });
   const rateField = h("label", { class: "field", hidden: true }, h("span", null, "Sampling rate, Hz"), rate, h("small", { class: "muted" }, "Unless the file has a column of times."));
+  const channels = select("channels", [["separate", "Each by itself"], ["together", "Together: one tetrode or probe"]]);
+  const channelsField = h("label", { class: "field", hidden: true }, h("span", null, "Channels"), channels);
   const title = h("input", { class: "input", name: "title", maxlength: 120, placeholder: "optional" });
   const modes = modeField(status);
   const problem = h("p", { class: "form-problem", role: "alert", hidden: true });
@@ -58,7 +60,7 @@ function buildForm(state, status) {
     replace(chosen, text(file.name), h("span", { class: "muted" }, ` ${size(file.size)}`));
     zone.classList.add("full");
     rateField.hidden = !WITHOUT_RATE.test(file.name);
-    go.disabled = !may("upload");
+    go.disabled = !may("upload") || status.uploads === false;
     problem.hidden = true;
   };
   const mode = () => form.querySelector("input[name=mode]:checked").value;
@@ -68,7 +70,7 @@ function buildForm(state, status) {
     go.disabled = true;
     form.classList.add("sending");
     try {
-      const { id } = await send("POST", "uploads", body(state.file, { profile: profile.value, mode: mode(), clusters: clusters.value, rate: rateField.hidden ? "" : rate.value, title: title.value.trim() }), { quiet: true });
+      const { id } = await send("POST", "uploads", body(state.file, { profile: profile.value, mode: mode(), clusters: clusters.value, rate: rateField.hidden ? "" : rate.value, channels: channelsField.hidden ? "" : channels.value, title: title.value.trim() }), { quiet: true });
       location.hash = `#/upload/${encodeURIComponent(id)}`;
     } catch (error) {
       replace(problem, text(error.message));
@@ -79,10 +81,13 @@ function buildForm(state, status) {
     }
   };
   const form = h("form", { class: "card upload-form", onSubmit: submit }, h("div", { class: "card-body stack" }, input, zone, modes,
-    h("div", { class: "toolbar upload-fields" }, h("label", { class: "field" }, h("span", null, "Kind of signal"), profile), clustersField, rateField, h("label", { class: "field" }, h("span", null, "Title"), title)),
+    h("div", { class: "toolbar upload-fields" }, h("label", { class: "field" }, h("span", null, "Kind of signal"), profile), clustersField, rateField, channelsField, h("label", { class: "field" }, h("span", null, "Title"), title)),
     problem, h("div", { class: "row" }, go, h("span", { class: "sending-note muted", role: "status" }, "Sending…")),
+    status.uploads === false ? h("p", { class: "small muted" }, "Another server of this state directory takes the uploads; send the recording there.") : null,
     may("upload") ? null : h("p", { class: "small muted" }, "Uploading needs a token with the scope upload.")));
-  modes.addEventListener("change", () => { clustersField.hidden = mode() === "assign"; go.lastChild.textContent = mode() === "assign" ? "Assign it" : "Cluster it"; });
+  const electrodes = () => { channelsField.hidden = profile.value !== "spikes" || mode() === "assign"; };
+  profile.addEventListener("change", electrodes);
+  modes.addEventListener("change", () => { electrodes(); clustersField.hidden = mode() === "assign"; go.lastChild.textContent = mode() === "assign" ? "Assign it" : "Cluster it"; });
   input.addEventListener("change", () => pick(input.files[0]));
   for (const name of ["dragenter", "dragover"]) zone.addEventListener(name, (event) => { event.preventDefault(); zone.classList.add("over"); });
   for (const name of ["dragleave", "drop"]) zone.addEventListener(name, () => zone.classList.remove("over"));
@@ -133,7 +138,7 @@ async function pastCard() {
 }
 
 function kinds() {
-  const rows = [["miniSEED, SAC", "rate and time are in the file"], ["WAV", "mono or several channels"], ["CSV", "a column a channel, before them the time in seconds if you have it"], ["npy", "samples, or channels by samples"], ["npz", "x and fs, as streamclust fit takes"], ["EDF", "where the server has it"]];
+  const rows = [["miniSEED, SAC", "rate and time are in the file; names of an SDS archive are understood"], ["WAV", "mono or several channels"], ["CSV", "a column a channel, before them the time if you have it: seconds, or as 2026-01-31T12:00:00Z; a first line may name the columns"], ["npy", "samples, or channels by samples"], ["npz", "x and fs, as streamclust fit takes"], ["EDF", "continuous; each signal a channel"]];
   return h("section", { class: "card", "aria-label": "Kinds of files" }, h("div", { class: "card-head" }, h("h2", null, "Kinds of files")), h("div", { class: "card-body" },
     h("dl", { class: "pairs small" }, rows.map(([name, about]) => [h("dt", null, name), h("dd", null, about)]))));
 }

@@ -7,7 +7,7 @@ import { bindKeys } from "../keys.js";
 import { may } from "../status.js";
 import { count, figure, percent, span, utc } from "../time.js";
 import { toast } from "../toast.js";
-import { into, since } from "./exact.js";
+import { into } from "./exact.js";
 import { picture } from "./picture.js";
 import { scatter } from "./scatter.js";
 import { meanWave, trace } from "./trace.js";
@@ -35,8 +35,8 @@ export async function showResult(root, job, path) {
 function marksOf({ data, colours }, stream) {
   const half = 1e-3;
   const rows = (data.spikes ?? data.windows).map((row, index) => {
-    const from = data.spikes ? row.seconds - half / 2 : since(data.start, row.start);
-    return { from, to: data.spikes ? row.seconds + half : since(data.start, row.end), cluster: row.cluster, colour: colours.get(row.cluster) ?? NONE, index, stream: row.stream };
+    const from = data.spikes ? row.seconds - half / 2 : row.seconds;
+    return { from, to: data.spikes ? row.seconds + half : row.seconds + data.window_seconds, cluster: row.cluster, colour: colours.get(row.cluster) ?? NONE, index, stream: row.stream };
   });
   return rows.filter((mark) => !mark.stream || mark.stream === stream.id).sort((a, b) => a.from - b.from);
 }
@@ -52,7 +52,7 @@ function header(view) {
   const found = data.spikes ? `${count(data.spikes.length)} spikes` : `${count(data.windows.length)} windows`;
   const files = [["CSV", "events.csv"], ["JSON", "events.json"], ["Image", "image.png"], ["Model", "model.zip"], ["Report", "report.html"]];
   const share = h("button", { class: "button small", type: "button", onClick: copyLink }, icon("share"), "Copy link");
-  const facts = [["Length", span(data.seconds)], ["Rate", data.rate ? `${count(data.rate)} Hz` : "–"], ["Profile", data.profile], ["Method", data.method], ["Clusters", count(data.clusters.length)]];
+  const facts = [data.seconds === null ? ["Windows", count(data.windows.length)] : ["Length", span(data.seconds)], ["Rate", data.rate ? `${count(data.rate)} Hz` : "–"], ["Profile", data.profile], ["Method", data.method], ["Clusters", count(data.clusters.length)]];
   return h("header", { class: "result-head stack" },
     h("div", { class: "page-head" }, h("div", { class: "grow" }, h("a", { class: "small back", href: "#/upload" }, icon("left", "icon tiny"), "Upload another"), h("h1", null, text(job.title || job.filename)),
       h("p", { class: "result-said" }, `${found} in ${data.clusters.length} ${data.clusters.length === 1 ? "cluster" : "clusters"}.`), told(data)),
@@ -111,6 +111,7 @@ function traceCard(view, box) {
 function clusterCards(view) {
   const { data, path } = view;
   const means = data.mean_waveforms ?? {};
+  const numbers = new Map(data.windows.map((row) => [row.window_id, row.number]));
   const reach = Object.values(means).flat().reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
   const cards = data.clusters.map((cluster) => {
     const title = named(view, cluster.id);
@@ -122,7 +123,7 @@ function clusterCards(view) {
     return h("li", { class: "card result-cluster", style: { "--own": cluster.colour } },
       h("label", { class: "check" }, box, h("span", { class: "dot big" }), h("b", null, text(title)), h("span", { class: "muted small" }, `${count(cluster.windows)} · ${percent(cluster.share)}`)),
       means[cluster.id] ? meanWave(means[cluster.id], cluster.colour, reach, `Mean waveform of ${title}`) : null,
-      means[cluster.id] ? null : h("ul", { class: "thumbs" }, cluster.exemplars.slice(0, 6).map((id) => h("li", null, h("button", { class: "thumb", type: "button", "aria-label": `Show window ${id} of ${title}`, onClick: () => view.chooseWindow?.(id) },
+      means[cluster.id] ? null : h("ul", { class: "thumbs" }, cluster.exemplars.slice(0, 6).map((id) => h("li", null, h("button", { class: "thumb", type: "button", "aria-label": `Show window ${numbers.get(id) ?? id} of ${title}`, onClick: () => view.chooseWindow?.(id) },
         picture(address(`${path}/windows/${encodeURIComponent(id)}/spectrogram.png`), "", { none: "–" }))))),
       h("p", { class: "small muted" }, text(cluster.description ?? "")));
   });
@@ -178,7 +179,7 @@ function tableCard(view) {
   view.only = (indices) => { state.only = indices ? new Set(indices) : null; state.page = 0; paint(); };
   view.listeners.add(paint);
   paint();
-  const heads = data.spikes ? ["Time", "Cluster", "Membership", "Peak"] : ["Start", "Cluster", "Membership", "Novelty", "Peak", "Rms"];
+  const heads = data.spikes ? ["Time", "Cluster", "Membership", "Peak"] : [data.seconds === null ? "Window" : "Start", "Cluster", "Membership", "Novelty", "Peak", "Rms"];
   return card(data.spikes ? "Spikes" : "Windows", [h("div", { class: "table-wrap scroll", tabindex: 0, role: "region", "aria-label": data.spikes ? "Spikes" : "Windows" }, h("table", { class: "table compact" },
     h("thead", null, h("tr", null, heads.map((name, at) => h("th", { scope: "col", class: at < 2 ? null : "number" }, name)))), body))], { kind: "flush", tools: h("div", { class: "row tight" }, place, before, after) });
 }
@@ -190,7 +191,7 @@ function tableRow(view, { row, index }, { step, chosen, onClick }) {
   const colour = view.colours.get(row.cluster) ?? NONE;
   const numbers = data.spikes ? [percent(window?.membership), figure(window?.peak)] : [percent(row.membership), row.novelty === null ? "–" : row.novelty.toFixed(3), figure(row.peak), figure(row.rms)];
   return h("tr", { class: "link", "aria-selected": String(chosen), onClick },
-    h("td", { class: "nowrap" }, h("button", { class: "link-button", type: "button", title: data.timeless ? null : utc(time, { digits: 3 }) }, into(row.seconds ?? since(data.start, time), step))),
+    h("td", { class: "nowrap" }, h("button", { class: "link-button", type: "button", title: time ? utc(time, { digits: 3 }) : null }, row.seconds === null ? `Window ${row.number}` : into(row.seconds, step))),
     h("td", null, h("span", { class: "chip" }, h("span", { class: "dot", style: { background: colour } }), text(named(view, row.cluster)))),
     numbers.map((value) => h("td", { class: "number" }, value)));
 }
