@@ -129,6 +129,6 @@ def alone(config: Config, clock: Clock, activate: Activate, report: Callable[[st
 
     def vitals() -> Vitals:
         running = held_by(state) is not None
-        return Vitals(running, [] if running else ["daemon: none runs on this state directory"])
+        return Vitals(running, [] if running else ["daemon: none runs on this state directory"], running=running)
 
     return serve(Site(config, state, clock, vitals, activate, report))

@@ -18,7 +18,7 @@ from streamclust.store.trainings import remembered
 
 if TYPE_CHECKING:
     from streamclust.stream.kafka.ports import Outgoing
-    from streamclust.train.trainer import Relabel as Labelled
+    from streamclust.train.relabel import Relabel as Labelled
 
 JOIN_S: Final = 20.0
 """Seconds to wait for the right to train: a group needs some to see that a trainer is gone."""
@@ -235,12 +235,13 @@ def _looked(site: Site, asked: Asked) -> tuple[str, int | None, Mapping[str, flo
     from streamclust.train import drift, watch
 
     log = ModelStore(site.state / "models").activations()
+    wanted = asked.reason or watch.wished(site.state)
     if not (site.state / BUFFER).is_file() or not log:
-        return asked.reason or "there is nothing to train on", None, {}
+        return wanted or "there is nothing to train on", None, {}
     with closing(open_readonly(site.state / BUFFER, site.config.profile.digest)) as reader:
         taken = reader.taken()
-        if asked.reason:
-            return asked.reason, taken, {}
+        if wanted:
+            return wanted, taken, {}
         memory = remembered(site.state)
         memory = memory._replace(last_ns=max(memory.last_ns, site.last_ns))
         series = watch.told(site.config, site.state, reader, newest(log).version)

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 _KEPT = "A daemon may run meanwhile; events carry the change within seconds. `streamclust clusters undo` takes it back."
 
+_SPLIT = (
+    "A running daemon trains as soon as `retrain.rest` is over; `streamclust retrain --now` does it at once. "
+    "`streamclust clusters list` says why when a training could not. Until it is done, --off or `undo` takes it back."
+)
+
 
 def family() -> Family:
     """Return the commands."""
@@ -32,6 +37,10 @@ def family() -> Family:
             Entry(
                 "merge", "show a cluster as another one; later models keep to it", "streamclust clusters merge C9 C7",
                 _KEPT, _text("cluster that it is shown as", "INTO"), _merge,
+            ),
+            Entry(
+                "split", "ask the next training to split a cluster", "streamclust clusters split C7 --parts 2", _SPLIT,
+                _split_arguments, _split,
             ),
             Entry(
                 "undo", "take back what was done last, or one action by its number", "streamclust clusters undo 12",
@@ -80,6 +89,14 @@ def _switch(sub: argparse.ArgumentParser) -> None:
     _by(sub)
 
 
+def _split_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("cluster", metavar="CLUSTER", help="its id, as C7")
+    choice = sub.add_mutually_exclusive_group()
+    choice.add_argument("--parts", type=int, default=2, metavar="N", help="into how many (%(default)s)")
+    choice.add_argument("--off", action="store_true", help="no longer")
+    _by(sub)
+
+
 def _undo_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("entry", nargs="?", type=int, metavar="N", help="number of the action (the last one)")
     _by(sub)
@@ -121,6 +138,8 @@ def _row(each: Identity) -> dict[str, Any]:
         "colour": each.colour,
         "mute": each.mute,
         "alarm": each.alarm,
+        "split": each.split,
+        "split_why": each.split_why,
         "note": each.note,
     }
 
@@ -166,6 +185,10 @@ def _alarm(args: argparse.Namespace) -> int:
 
 def _merge(args: argparse.Namespace) -> int:
     return _do(args, lambda db, by, at: db.merge(args.cluster, args.text, by, at))
+
+
+def _split(args: argparse.Namespace) -> int:
+    return _do(args, lambda db, by, at: db.split(args.cluster, None if args.off else args.parts, by, at))
 
 
 def _undo(args: argparse.Namespace) -> int:

@@ -11,6 +11,12 @@ from streamclust.core.errors import UsageError
 LONGEST_NAME: Final = 64
 """Characters."""
 LONGEST_NOTE: Final = 4000
+MOST_PARTS: Final = 8
+"""Of a cluster that is split, from 2."""
+SPLIT_DONE: Final = "split_done"
+"""Field of an action of a training: it split a cluster as a person asked for, which ends that wish. Nothing undoes it."""
+TRAINING: Final = "retrain"
+"""Who does that."""
 _BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """They turn the text around them."""
 _CONTROL: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -24,7 +30,7 @@ class Action(NamedTuple):
     at_ns: int
     who: str
     field: str
-    """What was changed: name, note, colour, mute, alarm or merged_into."""
+    """What was changed: name, note, colour, mute, alarm, merged_into or split; or `SPLIT_DONE`, with the ids of the parts after it."""
     identity: str
     before: Any
     after: Any
@@ -36,7 +42,8 @@ def to_undo(journal: Sequence[Action], entry: int | None = None) -> Action:
     """Return the action that is to be taken back: the last one that holds, or one by its number.
 
     An action can be taken back while nothing later holds on the same field of the same cluster, so that what was
-    before it is exactly restored. An undo can be taken back (the action is done again) while the field is as it left it.
+    before it is exactly restored; a wish for a split, until a training has fulfilled it. An undo can be taken back (the
+    action is done again) while the field is as it left it.
 
     Parameters
     ----------
@@ -48,10 +55,14 @@ def to_undo(journal: Sequence[Action], entry: int | None = None) -> Action:
     UsageError
         There is no such action, or it cannot be taken back now; the message says why.
     """
-    by_entry = {action.entry: action for action in journal}
+    ended = _ended(journal)
+    if entry in ended:
+        what = f"{ended[entry].identity} was split into {ended[entry].after}"
+        raise UsageError(f"action {entry}: {what}, which cannot be undone; merge the parts instead")
+    by_entry = {action.entry: action for action in journal if action.entry not in ended}
     held: dict[tuple[str, str], tuple[int, ...]] = {}  # the actions that hold on a field, oldest first
     left: dict[int, tuple[int, ...]] = {}  # the same as each entry left it
-    for action in journal:
+    for action in by_entry.values():
         key = (action.identity, action.field)
         held[key] = left[action.entry] = _after(held.get(key, ()), action, by_entry)
     if entry is None:
@@ -72,6 +83,16 @@ def to_undo(journal: Sequence[Action], entry: int | None = None) -> Action:
     return action
 
 
+def _ended(journal: Sequence[Action]) -> dict[int, Action]:
+    """Return the entries about splits that a training has done, and that action of the training."""
+    ended: dict[int, Action] = {}
+    for done in journal:
+        if done.field == SPLIT_DONE:
+            same = [a for a in journal if a.identity == done.identity and a.field in ("split", SPLIT_DONE)]
+            ended.update((a.entry, done) for a in same if a.entry <= done.entry and a.entry not in ended)
+    return ended
+
+
 def _after(stack: tuple[int, ...], action: Action, by_entry: dict[int, Action]) -> tuple[int, ...]:
     """Return the actions that hold on a field after one more entry."""
     if action.undoes is None:
@@ -86,6 +107,19 @@ def _origin(action: Action, by_entry: dict[int, Action]) -> int:
     while action.undoes is not None:
         action = by_entry[action.undoes]
     return action.entry
+
+
+def parts(count: int) -> int:
+    """Return in how many parts a cluster shall be split.
+
+    Raises
+    ------
+    UsageError
+        It is less than 2 or more than `MOST_PARTS`.
+    """
+    if not 2 <= count <= MOST_PARTS:
+        raise UsageError(f"split: must be 2 to {MOST_PARTS} parts (got {count})")
+    return count
 
 
 def line(what: str, text: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from streamclust.core.errors import DurabilityError, SinkUnavailable, StateError, StateVersion, StreamclustError
+from streamclust.store.durable import REAL_DISK, Disk, fsync, make_dir, sync_dir, tmp_path
 
 PRAGMAS: Final = (
     "PRAGMA busy_timeout = 5000",
@@ -52,10 +54,18 @@ class Reader:
             return self._con.execute(sql, values).fetchall()
 
 
-def open_to_write(path: Path, schema: int, statements: Sequence[str]) -> sqlite3.Connection:
+def open_to_write(
+    path: Path, schema: int, statements: Sequence[str], steps: Mapping[int, Sequence[str]] | None = None
+) -> sqlite3.Connection:
     """Return a checked connection; a file that is new, or of an older schema, gets `statements` in one transaction.
 
     Each statement may be repeated. Several processes may do this at once.
+
+    Parameters
+    ----------
+    steps
+        Schema -> what cannot be repeated, from that one to the next; done before the statements. The file as it was is kept in
+        ``backup/schema-N`` beside it.
 
     Raises
     ------
@@ -75,12 +85,59 @@ def open_to_write(path: Path, schema: int, statements: Sequence[str]) -> sqlite3
             for pragma in PRAGMAS:
                 con.execute(pragma)
             if user_version(con) < schema:
-                con.execute("BEGIN IMMEDIATE")
-                for statement in statements:
-                    con.execute(statement)
-                con.execute(f"PRAGMA user_version = {schema}")
-                con.execute("COMMIT")
+                _brought_up(con, path, schema, statements, steps or {})
     return con
+
+
+def _brought_up(
+    con: sqlite3.Connection, path: Path, schema: int, statements: Sequence[str], steps: Mapping[int, Sequence[str]]
+) -> None:
+    """Bring a file to this schema, whole or not at all; what another process did meanwhile is not done again."""
+    if steps and user_version(con) > 0:
+        _kept(path, user_version(con))
+    con.execute("BEGIN IMMEDIATE")
+    version = user_version(con)
+    once = [statement for step in range(version, schema) for statement in steps.get(step, ()) if version > 0]
+    for statement in (*once, *statements):
+        con.execute(statement)
+    con.execute(f"PRAGMA user_version = {schema}")
+    con.execute("COMMIT")
+
+
+def _kept(path: Path, version: int) -> None:
+    """Keep a copy of a database before it changes; one that is there already is the older one and stays."""
+    target = path.parent / "backup" / f"schema-{version}" / path.name
+    try:
+        make_dir(target.parent)
+        if not target.exists():
+            copy_database(path, target, REAL_DISK)
+    except (SinkUnavailable, DurabilityError) as error:
+        raise StateError(f"{path}: cannot be copied to {target} before its migration: {error}") from error
+
+
+def copy_database(source: Path, target: Path, disk: Disk) -> None:
+    """Copy a database, durably and whole, beside those who use it.
+
+    Raises
+    ------
+    StateError
+        It cannot be copied.
+    """
+    tmp = tmp_path(target)
+    try:
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(tmp)) as new:
+            old.backup(new)
+        fd = disk.open(tmp, os.O_RDWR)
+        try:
+            fsync(fd, tmp, disk)
+        finally:
+            disk.close(fd)
+        disk.rename(tmp, target)
+        sync_dir(target.parent, disk)
+    except (sqlite3.Error, OSError) as error:
+        with suppress(OSError):
+            tmp.unlink()
+        raise StateError(f"{source}: cannot be copied to {target} before its migration: {error}") from error
 
 
 def open_to_read(path: Path, schema: int) -> sqlite3.Connection:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
@@ -15,7 +14,8 @@ from typing import Final, Self
 from streamclust import __version__
 from streamclust.core.errors import DurabilityError, SinkUnavailable, StateError, StateLocked, StateVersion
 from streamclust.store import results
-from streamclust.store.durable import REAL_DISK, Disk, fsync, make_dir, sweep_tmp, sync_dir, tmp_path, write_file
+from streamclust.store.database import copy_database
+from streamclust.store.durable import REAL_DISK, Disk, make_dir, sweep_tmp, write_file
 from streamclust.store.lock import LOCK
 
 FORMAT: Final = 2
@@ -186,27 +186,9 @@ def _back_up(path: Path, backup: Path, disk: Disk) -> None:
     """Copy the database and VERSION; a copy that is there already is the older one and stays."""
     source, target = path / results.DATABASE, backup / results.DATABASE
     if source.exists() and not target.exists():
-        _copy_database(source, target, disk)
+        copy_database(source, target, disk)
     if not (backup / _VERSION).exists():
         write_file(backup / _VERSION, (path / _VERSION).read_bytes(), disk)
-
-
-def _copy_database(source: Path, target: Path, disk: Disk) -> None:
-    tmp = tmp_path(target)
-    try:
-        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(tmp)) as new:
-            old.backup(new)
-        fd = disk.open(tmp, os.O_RDWR)
-        try:
-            fsync(fd, tmp, disk)
-        finally:
-            disk.close(fd)
-        disk.rename(tmp, target)
-        sync_dir(target.parent, disk)
-    except (sqlite3.Error, OSError) as error:
-        with suppress(OSError):
-            tmp.unlink()
-        raise StateError(f"{source}: cannot be copied to {target} before its migration: {error}") from error
 
 
 def _upgraded_database(path: Path) -> None:

@@ -8,9 +8,7 @@ import numpy as np
 
 from streamclust.core.specs import ProfileSpec
 from streamclust.core.types import F32, F64
-
-BACKGROUND_DB = 2.0
-"""A cluster that nowhere exceeds the usual noise by this much is called background."""
+from streamclust.signal.strongest import BACKGROUND_DB, mean_noise
 
 _CONTINUOUS = 0.8  # energy over this much of the window has no end
 
@@ -48,7 +46,7 @@ def measure(logp: F32, noise: F64, profile: ProfileSpec) -> Energy | None:
         return None
     power = np.power(10.0, np.where(np.isfinite(kept), kept, np.nan) / 10.0, dtype=np.float64)
     power = np.nanmean(power, axis=1)  # (N, F, T)
-    floor = _mean_noise(noise, profile)
+    floor = mean_noise(noise, profile)
     spectrum = np.median(power.mean(axis=2), axis=0)
     ratio_db = 10 * np.log10(np.maximum(spectrum / floor, 1e-12))
     excess = spectrum - floor if ratio_db.max() >= BACKGROUND_DB else spectrum
@@ -72,14 +70,6 @@ def measure(logp: F32, noise: F64, profile: ProfileSpec) -> Energy | None:
         onset_s=float(np.median([time[1] for time in times]) * step),
         impulsiveness_db=float(np.median(crest)),
     )
-
-
-def _mean_noise(noise: F64, profile: ProfileSpec) -> F64:
-    """Mean power of Gaussian noise with this median (F,), dB: chi-square, 2 degrees of freedom, 1 at 0 and Nyquist."""
-    bins = np.arange(*profile.bins)
-    median = np.where((bins == 0) | (2 * bins == profile.stft.nfft), 0.4549, np.log(2))
-    power: F64 = np.power(10.0, noise / 10) / median
-    return power
 
 
 def half_power(excess: F64) -> tuple[int, int, int]:

@@ -102,19 +102,29 @@ def judge(
     finite = _check("finite", good, 1.0, at_least=True, what="share of results that are finite")
     if not finite.ok:
         return Verdict(passed=False, checks=(finite,))
-    there = _carried_on(current, candidate, (old, new))
+    whole = _whole(candidate, new)
+    there = _carried_on(current, candidate, (old, whole))
     checks = [
         finite,
         _members(current, candidate, (old, new), spec),
         _entropy((old, new), spec),
-        _agreement((old, new), spec, there),
-        _ids((current, candidate), (old, new)),
+        _agreement((old, whole), spec, there),
+        _ids((current, candidate), (old, whole)),
         _separation((old, new), spec, there),
         _novelty((old, new), spec),
         _reconstruction((current, candidate), held),
         _latency(scorers, held, spec, clock),
     ]
     return Verdict(all(check.ok for check in checks), tuple(checks))
+
+
+def _whole(candidate: Bundle, scores: Scores) -> Scores:
+    """Return the scores with the parts of clusters that people wanted split as one: that they differ is no disagreement."""
+    told = candidate.card.get("retrain")
+    parts = told.get("parts", {}) if isinstance(told, Mapping) else {}
+    names = [parts.get(identity) for identity in candidate.clusters]
+    at = [candidate.clusters.index(of) if of in candidate.clusters else row for row, of in enumerate(names)]
+    return replace(scores, cluster=np.array(at, scores.cluster.dtype)[scores.cluster])
 
 
 def _carried_on(current: Bundle, candidate: Bundle, scores: tuple[Scores, Scores]) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from streamclust.core.journal import Action
+from streamclust.core.journal import SPLIT_DONE, Action
 from streamclust.core.lineage import Lineage
 from streamclust.core.types import iso
 
@@ -92,6 +92,8 @@ def _of_person(identity: str, action: Action) -> str:
     """Tell what a person did."""
     by = f"by {action.who} on {_day(action.at_ns)}"
     what = {"mute": ("muted", "unmuted"), "alarm": ("alarm set", "alarm cleared")}.get(action.field)
+    if action.field == SPLIT_DONE:
+        return f"split as asked for on {_day(action.at_ns)}"
     if action.undoes is not None:
         of = "" if action.identity == identity else f" of {action.identity}"
         text = f"{_NOUNS.get(action.field, action.field)}{of} set back (action {action.undoes})"
@@ -99,6 +101,8 @@ def _of_person(identity: str, action: Action) -> str:
         text = what[0] if action.after else what[1]
     elif action.field == "merged_into":
         text = _merged(identity, action)
+    elif action.field == "split":
+        text = "split no longer asked for" if action.after is None else f"split into {action.after} parts asked for"
     elif action.after is None:
         text = f"{action.field} taken away"
     else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class Task:
     swap: Swap
     novel_above: float = 0.995
     seed: int = 0
+    splits: Mapping[str, int] = field(default_factory=dict)
+    """What people want split: id -> the number of parts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +60,11 @@ class Candidate:
     figures: Mapping[str, Any]
     """What was done, as JSON values."""
     history: tuple[float, ...]
-    """Objective step by step; empty for `update: all`."""
+    """Objective step by step: what `losses` makes of it is to be small."""
+    splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What was split because people asked for it: id -> the ids of its parts."""
+    unsplit: Mapping[str, str] = field(default_factory=dict)
+    """What they asked for and was not split -> why."""
 
 
 def retrain(
@@ -136,7 +142,7 @@ class _Onward:
         ]
         novel = before.novelty > task.novel_above
         rows = Rows(before.z, novel, chosen, others.z[others.novelty <= task.novel_above], older)
-        plan = Plan(self._near, task.spec.min_members, dormant=dormant, whole=whole)
+        plan = Plan(self._near, task.spec.min_members, dormant=dormant, whole=whole, parts=self._asked(whole))
         found = warm(known.assigner.mixture, rows, plan, self._rng, self._over)
         assigner = replace(current.assigner, mixture=found.mixture)
         self._report("calibration", 0.0)
@@ -166,7 +172,27 @@ class _Onward:
             "streams": len(set(self._data.streams)),
         }
         self._report("description", 1.0)
-        return Candidate(bundle, matching, figures, found.history)
+        return Candidate(bundle, matching, figures, found.history, self._splits(found, matching), self._unsplit(found))
+
+    def _asked(self, whole: Collection[int]) -> dict[int, int]:
+        """Cluster of the current model -> the number of parts that people want; not of those that they merged."""
+        asked, ids = self._task.splits, self._current.clusters
+        return {at: asked[x] for at, x in enumerate(ids) if x in asked and at not in whole}
+
+    def _unsplit(self, found: Warm) -> dict[str, str]:
+        ids, merged = self._current.clusters, self._task.known.merged
+        why = dict.fromkeys(set(self._task.splits) - set(ids), "it is not in the current model")
+        why |= dict.fromkeys(set(self._task.splits) & {*merged, *merged.values()}, "people merged it with another one")
+        return why | {ids[k]: text for k, text in found.unsplit.items()}
+
+    def _splits(self, found: Warm, matching: Matching) -> dict[str, tuple[str, ...]]:
+        """Id that was split because people asked for it -> the ids of its parts."""
+        parts: dict[str, tuple[str, ...]] = {}
+        for at, k in enumerate(found.parent):
+            if k is not None:
+                identity = self._current.clusters[k]
+                parts[identity] = (*parts.get(identity, ()), matching.ids[at])
+        return parts
 
     def _moved(self, noise: Noise, features: FeatureMap, streams: tuple[str, ...]) -> tuple[Bundle, Indices | None]:
         """Return the current model as it is for the newest windows, and how many older ones lie near each cluster.
@@ -223,11 +249,12 @@ class _Onward:
         """Lasting ids by all windows of the buffer, and by the kernels that go on.
 
         Where a kernel goes on it counts as `min_members` windows that are in both; so a cluster that has hardly any windows
-        today keeps its id. A novel window in a new cluster was in none before.
+        today keeps its id; the largest part of one that people wanted split counts as many as that takes. A novel window in a new
+        cluster was in none before, but for such parts.
         """
         task, ids = self._task, self._current.clusters
         new = np.concatenate([after[0].labels, after[1]])
-        fresh = np.array([origin is None for origin in found.origin])
+        fresh = np.array([one is None and of is None for one, of in zip(found.origin, found.parent, strict=True)])
         novel = np.concatenate([one.novelty > task.novel_above for one in before]) & fresh[new]
         labels = np.concatenate([one.labels for one in before])
         old: list[str | None] = [None if none else ids[at] for at, none in zip(labels.tolist(), novel, strict=True)]
@@ -236,6 +263,10 @@ class _Onward:
         new = np.concatenate([new, np.array([at for at, _ in going], np.int64)])
         mass = np.ones(len(new))
         mass[len(new) - len(going) :] = task.spec.min_members
+        for row, (at, origin) in enumerate(going, len(new) - len(going)):
+            if found.parent[at] is not None:
+                had, has = labels == origin, new[: len(labels)] == at
+                mass[row] = max(task.spec.min_members, (had | has).sum() - 2 * (had & has).sum() + 1)
         known = replace(task.known, current=ids, near=found.back)
         return match(old, new, mass, known, task.swap._replace(clusters=found.mixture.clusters))
 
@@ -259,6 +290,12 @@ class _Onward:
                 "from": task.swap.from_model,
                 "changes": dict(found.changes),
                 "moved": None if self._map is None else self._map.to_json(),
+                "parts": {
+                    part: whole
+                    for whole, parts in self._splits(found, matching).items()
+                    for part in parts
+                    if part != whole
+                },
             },
             DORMANT: dict(left),
         }
@@ -326,7 +363,8 @@ class _Anew:
             "warnings": list(found.warnings),
         }
         self._report("identities", 1.0)
-        return Candidate(bundle, matching, figures, ())
+        why = "retrain.update is `all`, which fits all clusters anew; `streamclust retrain --now --update centroids` splits it"
+        return Candidate(bundle, matching, figures, found.history, {}, dict.fromkeys(task.splits, why))
 
 
 def dormant_of(bundle: Bundle) -> dict[str, Kernel]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.core.clock import Clock
-from streamclust.core.errors import MissingExtra, ModelError, StateError
+from streamclust.core.errors import MissingExtra, ModelError, StateError, StreamclustError
 from streamclust.core.lineage import Lineage
 from streamclust.core.retrain_specs import RetrainSpec
 from streamclust.core.specs import ProfileSpec
@@ -30,6 +30,8 @@ from streamclust.train.gate import Verdict, judge, unfit
 from streamclust.train.holdout import hold_back
 from streamclust.train.identity import Known, Swap, switched
 from streamclust.train.kernels import Indices
+from streamclust.train.losses import losses
+from streamclust.train.relabel import Relabel, needs_wave, relabelled
 from streamclust.train.retrain import Candidate, Task, retrain
 from streamclust.train.select import Spans
 
@@ -45,22 +47,9 @@ LEAST_WINDOWS: Final = 80
 """Windows of the buffer from which there is anything to learn and to judge by."""
 LIVE_NS: Final = 3600 * NS
 """Where the newest window is older than this, a recording is replayed, and event time is not the wall clock."""
-_READ = 256
 
 Activate = Callable[[int, "int | None", str], None]
 """Lets a version hold from an event time on, with the reason; for this worker or all of them."""
-
-
-class Relabel(NamedTuple):
-    """What the new model says of a window that an older one labelled."""
-
-    window_id: str
-    start_ns: int
-    model: int
-    cluster: str
-    memberships: Mapping[str, float]
-    novelty: float
-    is_novel: bool
 
 
 class Outcome(NamedTuple):
@@ -145,14 +134,33 @@ def read_journal(state: Path, most: int = 100) -> list[dict[str, Any]]:
     return found
 
 
+class Withdrawn(StreamclustError):
+    """People no longer want what the training has done; never seen outside of it."""
+
+
 class _Retrain:
     """One retrain, step by step."""
 
     def __init__(self, site: Site, settings: Settings, identities: Identities) -> None:
         self._site, self._settings, self._identities = site, settings, identities
         self._store = ModelStore(site.state / "models")
+        self._asked: dict[str, int] = {}
+        self._unsplit: dict[str, str] = {}
 
     def run(self) -> Outcome:
+        """Train, and tell why what people want split was not."""
+        try:
+            outcome = self._trained()
+        except Withdrawn as error:
+            return _skipped(str(error))
+        because = f"the training {'failed' if outcome.kind == 'failed' else f'was {outcome.kind}'}: {'; '.join(outcome.reasons)}"
+        why = {
+            x: self._unsplit.get(x, because) for x in self._asked if x in self._unsplit or outcome.kind != "promoted"
+        }
+        self._identities.not_split(self._asked, why)
+        return outcome
+
+    def _trained(self) -> Outcome:
         """Load, read, decide, retrain, judge, publish."""
         site, settings = self._site, self._settings
         site.report("load", 0.0)
@@ -163,6 +171,7 @@ class _Retrain:
         current = from_bytes(self._store.load(version))
         current.require(settings.profile)
         self._settle(version, current)
+        self._asked = dict(self._identities.splits())
         try:
             reader = open_readonly(site.state / BUFFER, settings.profile.digest)
         except StateError as error:
@@ -178,21 +187,24 @@ class _Retrain:
     ) -> Outcome:
         site, settings, (training, held) = self._site, self._settings, read
         swap = Swap(site.clock.now_ns(), version, self._store.next_version())
-        task = Task(settings.spec, self._known(), swap, settings.novel_above, settings.seed)
+        task = Task(settings.spec, self._known(), swap, settings.novel_above, settings.seed, self._asked)
         try:
             candidate = retrain(current, training, held, task, site.report, site.clock)
         except MissingExtra as error:
             return Outcome("failed", None, (str(error),), {}, 0.0)
         except ModelError as error:
             return Outcome("refused", None, unfit(error).reasons, {}, 0.0)
+        self._unsplit = dict(candidate.unsplit)
         site.report("gate", 0.0)
         verdict = judge(current, candidate.bundle, held, settings.spec.gate, site.clock, settings.novel_above)
         figures = {**candidate.figures, "held": len(held.logp), "checks": verdict.to_json(), "damaged": reader.damaged}
+        figures["losses"] = losses(candidate.history)
         site.report("gate", 1.0)
         if not verdict.passed:
             return Outcome("refused", self._keep(candidate, verdict), verdict.reasons, figures, 0.0)
         self._promote(candidate, swap.to_model, reader)
-        return Outcome("promoted", swap.to_model, (), figures, 0.0)
+        left = tuple(f"{identity} was not split: {why}" for identity, why in candidate.unsplit.items())
+        return Outcome("promoted", swap.to_model, left, figures, 0.0)
 
     def _settle(self, version: int, current: Bundle) -> None:
         """Record what a retrain that was killed did not, and clusters that nobody has recorded yet."""
@@ -200,7 +212,8 @@ class _Retrain:
         if isinstance(lineage, Mapping) and lineage.get("model") == version:
             known = {(one.identity, one.to_model) for one in self._identities.lineage()}
             if any((row[2], version) not in known for row in lineage["records"]):
-                self._identities.record(_records(lineage["records"]), lineage["merge_kernels"])
+                more = (lineage["merge_kernels"], lineage.get("splits"))
+                self._identities.record(_records(lineage["records"]), *more)
         known_ids = self._identities.identities()
         new = [identity for identity in current.clusters if identity not in known_ids]
         if new:
@@ -263,17 +276,21 @@ class _Retrain:
         return number
 
     def _promote(self, candidate: Candidate, version: int, reader: BufferReader) -> None:
-        matching = candidate.matching
+        matching, asked = candidate.matching, self._identities.splits()
+        gone = [x for x in candidate.splits if asked.get(x) != self._asked[x]]
+        if gone:
+            raise Withdrawn(f"what people want split changed while the training ran: {', '.join(gone)}")
         self._identities.reserve(matching.last)
         bundle = with_lineage(candidate, version)
         self._store.store(version, bundle.to_bytes())
         newest_ns = reader.stats().newest_ns or 0
         changes = ", ".join(f"{count} {what}" for what, count in candidate.figures.get("changes", {}).items() if count)
         self._site.activate(version, self._active_from(newest_ns), f"passed the gate; {changes or 'same clusters'}")
-        self._identities.record(matching.lineage, matching.merge_kernels)
+        self._identities.record(matching.lineage, matching.merge_kernels, candidate.splits)
         seconds = self._settings.spec.relabel_window
         if self._site.relabel is not None and seconds > 0:
-            for part in relabelled(bundle, version, reader, newest_ns - round(seconds * NS), self._settings):
+            scorer = Scorer(bundle, self._settings.profile, self._settings.novel_above)
+            for part in relabelled(scorer, version, reader, newest_ns - round(seconds * NS)):
                 self._site.relabel(part)
 
     def _active_from(self, newest_ns: int) -> int:
@@ -285,11 +302,6 @@ class _Retrain:
         now = now if now - newest_ns <= LIVE_NS else newest_ns
         hop = self._settings.profile.hop_ns
         return -(-(now + round(self._settings.spec.activate_after * NS)) // hop) * hop
-
-
-def needs_wave(profile: ProfileSpec) -> bool:
-    """Whether the buffer keeps the waveform of each window of this profile."""
-    return profile.embed != "spectrogram"
 
 
 def balanced(table: Table, most: int) -> Indices:
@@ -311,41 +323,9 @@ def with_lineage(candidate: Candidate, version: int) -> Bundle:
         "model": version,
         "records": [list(record) for record in matching.lineage],
         "merge_kernels": dict(matching.merge_kernels),
+        "splits": {identity: list(parts) for identity, parts in candidate.splits.items()},
     }
     return replace(candidate.bundle, card={**candidate.bundle.card, "lineage": lineage})
-
-
-def relabelled(
-    bundle: Bundle, version: int, reader: BufferReader, since_ns: int, settings: Settings
-) -> Iterator[list[Relabel]]:
-    """Yield the windows of the buffer since then with the labels that the new model gives, some at a time."""
-    scorer = Scorer(bundle, settings.profile, settings.novel_above)
-    waiting: list[Kept] = []
-    wave = needs_wave(settings.profile)
-    for kept in reader.read(Filter(since_ns=since_ns)):
-        if kept.logp.shape == bundle.shape and (kept.wave is not None or not wave):
-            waiting.append(kept)
-        if len(waiting) == _READ:
-            yield _scored(scorer, waiting, version, wave=wave)
-            waiting = []
-    if waiting:
-        yield _scored(scorer, waiting, version, wave=wave)
-
-
-def _scored(scorer: Scorer, some: Sequence[Kept], version: int, *, wave: bool) -> list[Relabel]:
-    logp = np.stack([kept.logp for kept in some]).astype(np.float32)
-    waves = np.stack([kept.wave for kept in some if kept.wave is not None]) if wave else None
-    found = scorer.score(logp, [kept.stream for kept in some], waves)
-    ids = scorer.bundle.clusters
-    return [
-        Relabel(
-            *(kept.window_id, kept.start_ns, version, ids[at]),
-            *(dict(zip(ids, q.tolist(), strict=True)), float(novelty), bool(novel)),
-        )
-        for kept, at, q, novelty, novel in zip(
-            some, found.cluster.tolist(), found.memberships, found.novelty, found.is_novel, strict=True
-        )
-    ]
 
 
 def _records(rows: Sequence[Sequence[Any]]) -> list[Lineage]:

@@ -16,6 +16,7 @@ from streamclust.model.kmeans import lloyd
 from streamclust.model.mixture import EmSettings, refit_mixture
 from streamclust.train.births import coherent, risen
 from streamclust.train.kernels import Indices, Kernel, apart, blended, is_round, of_rows, placed, together, within
+from streamclust.train.parts import parted
 from streamclust.train.splits import merge, split
 from streamclust.train.steady import steady
 
@@ -57,6 +58,8 @@ class Plan:
     """Kernels of retired clusters, in this embedding, by id."""
     whole: Collection[int] = ()
     """Clusters that are not split or merged: people said what they are."""
+    parts: Mapping[int, int] = field(default_factory=dict)
+    """Cluster -> the number of parts that people want it split in."""
 
 
 class Warm(NamedTuple):
@@ -77,6 +80,10 @@ class Warm(NamedTuple):
     """Share of the known windows that kept their cluster on that way."""
     history: tuple[float, ...]
     """Objective per row, step by step."""
+    parent: tuple[int | None, ...] = ()
+    """For each kernel the one of the current model that it was split from because people asked for it; the largest part is its `origin`."""
+    unsplit: Mapping[int, str] = {}
+    """Clusters that people want split and that are not -> why."""
 
 
 class _Draft(NamedTuple):
@@ -86,6 +93,7 @@ class _Draft(NamedTuple):
     origin: list[int | None]
     back: list[str | None]
     frozen: list[bool]
+    parent: list[int | None]
 
 
 def warm(start: Mixture, rows: Rows, plan: Plan, rng: np.random.Generator, over: Callable[[], bool]) -> Warm:
@@ -94,10 +102,11 @@ def warm(start: Mixture, rows: Rows, plan: Plan, rng: np.random.Generator, over:
     1. What the buffer no longer holds is retired: a cluster with fewer than `LEAST_CORE` windows near its centre.
     2. Retired ones whose windows are back, `Plan.least` of them, wake where they were.
     3. Groups of novel windows that lie together become clusters (`births`).
-    4. Clusters that no longer fit are split, those that moved together are merged (`splits`).
-    5. EM on the chosen rows from there. A kernel is pulled back as if `Plan.least` further windows were
+    4. Clusters that people want split are split (`parts`).
+    5. Others that no longer fit are split, those that moved together are merged (`splits`).
+    6. EM on the chosen rows from there. A kernel is pulled back as if `Plan.least` further windows were
        where it was; one with few windows stays, or it would drift to whatever strays it has.
-    6. Only so far towards that as `Plan.keep` of the known windows keep their cluster (`steady`).
+    7. Only so far towards that as `Plan.keep` of the known windows keep their cluster (`steady`).
 
     Raises
     ------
@@ -110,6 +119,7 @@ def warm(start: Mixture, rows: Rows, plan: Plan, rng: np.random.Generator, over:
     work.retire()
     work.wake()
     work.bear()
+    work.part(over)
     work.divide()
     return work.follow(over)
 
@@ -121,11 +131,12 @@ class _Work:
         self._start, self._rows, self._plan, self._rng = start, rows, plan, rng
         self._old = apart(start)
         self._common = within(self._old)
-        self._draft = _Draft([], [], [], [])
+        self._draft = _Draft([], [], [], [], [])
         self._changes = dict.fromkeys(("born", "woken", "split", "merged", "retired", "resting"), 0)
         self._placed = placed(start, rows.z)
         self._free = rows.novel.copy()
         self._retired: tuple[int, ...] = ()
+        self._unsplit: dict[int, str] = {}
 
     def retire(self) -> None:
         """Carry on what the buffer still holds."""
@@ -169,6 +180,31 @@ class _Work:
             self._add(kernel, None, None, frozen=False)
             self._changes["born"] += 1
 
+    def part(self, over: Callable[[], bool]) -> None:
+        """Split what people want split, by all of its windows that are not novel; what cannot be split stays as it is."""
+        draft, rows = self._draft, self._rows
+        labels = (
+            placed(together(draft.kernels, self._start), rows.z).labels if self._plan.parts and draft.kernels else None
+        )
+        for k, count in self._plan.parts.items():
+            if labels is None or k not in draft.origin:
+                self._unsplit[k] = "the buffer no longer holds windows of it"
+                continue
+            at = draft.origin.index(k)
+            points, whole = rows.z[(labels == at) & ~rows.novel], draft.kernels[at]
+            found = parted(points, count, self._plan.least, self._start, self._rng, over)
+            if found.labels is None:
+                self._unsplit[k] = found.why or ""
+                continue
+            for one in range(count):
+                part = points[found.labels == one]
+                kernel = of_rows(part, self._common, whole.share * len(part) / len(points), self._start)
+                if one == 0:
+                    draft.kernels[at], draft.frozen[at], draft.parent[at] = kernel, False, k
+                else:
+                    self._add(kernel, None, None, frozen=False, parent=k)
+            self._changes["split"] += 1
+
     def divide(self) -> None:
         """Split and merge what no longer is what it was; of clusters that have windows enough to tell."""
         if is_round(self._start):  # all alike: they have no shape that could fit or not
@@ -177,7 +213,8 @@ class _Work:
         if not draft.kernels:
             raise ModelError("retrain: a cluster must be left (got windows that are like none, and unlike one another)")
         z, found = self._rows.z[rows], placed(together(draft.kernels, self._start), self._rows.z[rows])
-        whole = {at for at, k in enumerate(draft.origin) if k is None or k in self._plan.whole or draft.frozen[at]}
+        people = {*self._plan.whole, *self._plan.parts}
+        whole = {at for at, k in enumerate(draft.origin) if k is None or k in people or draft.frozen[at]}
         for move in split(z, found, self._plan.near, self._plan.least, whole, self._rng):
             other = np.setdiff1d(np.flatnonzero(found.labels == move.cluster), move.rows)
             for part, at in ((other, move.cluster), (move.rows, None)):
@@ -223,7 +260,8 @@ class _Work:
         mixture = step.mixture if step else last
         done = self._rid_of_empty(mixture)
         part, kept = (step.part, step.kept) if step else (1.0, 1.0)
-        return Warm(done, tuple(draft.origin), tuple(draft.back), self._retired, self._changes, part, kept, history)
+        said = (part, kept, history, tuple(draft.parent), self._unsplit)
+        return Warm(done, tuple(draft.origin), tuple(draft.back), self._retired, self._changes, *said)
 
     def _fitted(
         self, first: Mixture, moving: NDArray[np.intp], z: F64, over: Callable[[], bool]
@@ -257,14 +295,22 @@ class _Work:
         kernels = apart(mixture)
         gone = sorted(set(range(mixture.clusters)) - set(left.tolist()), reverse=True)
         for at in gone:
-            self._changes["woken" if draft.back[at] else "born"] -= 1
+            if draft.parent[at] is None:
+                self._changes["woken" if draft.back[at] else "born"] -= 1
             for values in draft:
                 del values[at]
+        for k in {k for k in draft.parent if k is not None and draft.parent.count(k) == 1}:
+            draft.parent[draft.parent.index(k)] = None
+            self._changes["split"] -= 1
+            self._unsplit[k] = "of its parts all but one were left without windows when the clusters followed theirs"
         return together([kernels[at] for at in left.tolist()], mixture)
 
-    def _add(self, kernel: Kernel, origin: int | None, back: str | None, *, frozen: bool) -> None:
+    def _add(
+        self, kernel: Kernel, origin: int | None, back: str | None, *, frozen: bool, parent: int | None = None
+    ) -> None:
         draft = self._draft
         draft.kernels.append(kernel)
         draft.origin.append(origin)
         draft.back.append(back)
         draft.frozen.append(frozen)
+        draft.parent.append(parent)

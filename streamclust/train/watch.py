@@ -13,8 +13,10 @@ from streamclust.core.clock import Clock
 from streamclust.core.errors import CorruptModel, SinkUnavailable, StateError
 from streamclust.core.retrain_specs import RetrainSpec
 from streamclust.core.specs import Config
+from streamclust.store import identities_reader as identities
 from streamclust.store.activations import newest, pinned
 from streamclust.store.buffer_reader import BUFFER, BufferReader, open_readonly
+from streamclust.store.identities_reader import IDENTITIES
 from streamclust.store.models import ModelStore
 from streamclust.store.trainings import Memory
 from streamclust.train.drift import Series, TrainerState, due, figures
@@ -89,8 +91,9 @@ class Watch:
             return None
         if not log or pinned(log) is not None:
             return None
-        if self._config.model.share == "kafka":
-            return ""
+        asked = wished(self._state)
+        if asked is not None or self._config.model.share == "kafka":
+            return asked or ""
         try:
             with closing(open_readonly(self._state / BUFFER, self._config.profile.digest)) as reader:
                 return self._looked(memory, reader, newest(log).version)
@@ -109,6 +112,18 @@ class Watch:
             found = told(self._config, self._state, reader, version)
             self.drift = figures(found)
         return decided(spec, memory, reader, self._clock.now_ns(), found)
+
+
+def wished(state: Path) -> str | None:
+    """Return what people want of the next training that none has tried yet, as the reason for one; None when it is nothing."""
+    if not (state / IDENTITIES).is_file():
+        return None
+    try:
+        with closing(identities.open_readonly(state / IDENTITIES)) as reader:
+            found = [f"split of {one.identity} asked for by {one.who}" for one in reader.untried()]
+    except (StateError, SinkUnavailable):
+        return None
+    return "; ".join(found) or None
 
 
 def told(config: Config, state: Path, reader: BufferReader, version: int) -> Series:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from streamclust.core.errors import StateError, UsageError
-from streamclust.core.journal import LONGEST_NAME, LONGEST_NOTE, Action
+from streamclust.core.journal import LONGEST_NAME, LONGEST_NOTE, MOST_PARTS, SPLIT_DONE, Action
 from streamclust.web.answers import TIME, body, in_path, json_of, objects, ok, query
 from streamclust.web.auth import actor, scope
 from streamclust.web.clusters import action_of, one
@@ -26,8 +26,10 @@ FIELDS: Final[Mapping[str, tuple[str, type]]] = {
     "muted": ("mute", bool),
     "alarm": ("alarm", bool),
     "merged_into": ("merged_into", str),
+    "split": ("split", int),
 }
 """Member of the body -> field of the identity, and its type; null takes it away."""
+_KINDS: Final[Mapping[type, str]] = {str: "a text", bool: "true, false", int: "a whole number"}
 _LONGEST: Final = 100_000
 _MOST: Final = 1000
 
@@ -46,7 +48,7 @@ def changes(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         field, kind = FIELDS[name]
         if value is not None and type(value) is not kind:
-            raise invalid(f"{name}: must be {'a text' if kind is str else 'true, false'} or null")
+            raise invalid(f"{name}: must be {_KINDS[kind]} or null")
         if isinstance(value, str) and len(value) > _LONGEST:
             raise invalid(f"{name}: is too long")
         made[field] = bool(value) if kind is bool else value
@@ -122,13 +124,13 @@ routes: Sequence[BaseRoute] = (
     Route("/api/v1/journal", _journal),
 )
 
-_ANY: Final = {"type": ["string", "boolean", "null"]}
+_ANY: Final = {"type": ["string", "boolean", "integer", "null"]}
 ACTION: Final = objects(
     {
         "entry": {"type": "integer", "minimum": 1},
         "at": TIME,
         "who": {"type": "string"},
-        "field": {"enum": list(FIELDS)},
+        "field": {"enum": [*FIELDS, SPLIT_DONE]},
         "cluster": {"type": "string"},
         "before": _ANY,
         "after": _ANY,
@@ -147,6 +149,12 @@ _CHANGE: Final = {
         "muted": {"type": ["boolean", "null"]},
         "alarm": {"type": ["boolean", "null"]},
         "merged_into": _TEXT,
+        "split": {
+            "type": ["integer", "null"],
+            "minimum": 2,
+            "maximum": MOST_PARTS,
+            "description": "In how many parts the next training is to split it; null takes that back.",
+        },
     },
 }
 ACTOR: Final = {
@@ -168,8 +176,8 @@ def paths(cluster: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "/clusters/{cluster}": {
             "patch": {
-                "summary": "Name a cluster, note something, colour, mute or watch it, or show it as another one.",
-                "description": "All of the body or nothing. Each change is an action of the journal, which can be undone.",
+                "summary": "Name a cluster, note something, colour, mute or watch it, show it as another one, or have it split.",
+                "description": "All of the body or nothing. Each change is an action of the journal, which can be undone; a split is done by the next training, and can be undone until then.",
                 "parameters": [CLUSTER, ACTOR],
                 "requestBody": body(_CHANGE),
                 "responses": {"200": json_of(cluster)},

@@ -36,7 +36,7 @@ def test_they_are_listed_the_retired_ones_when_asked_for(known, capsys):
     assert [row["cluster"] for row in rows] == ["C1", "C2"]
     assert rows[0] == {
         "cluster": "C1", "name": None, "shown_as": None, "born": "2026-01-01T00:00:00Z", "model": 1, "retired": None,
-        "colour": None, "mute": False, "alarm": False, "note": None,
+        "colour": None, "mute": False, "alarm": False, "split": None, "split_why": None, "note": None,
     }  # fmt: skip
     run("list", "--all")
     assert "C3" in capsys.readouterr().out
@@ -106,3 +106,25 @@ def test_the_help_of_merge_says_what_the_second_cluster_is(capsys):
     with pytest.raises(SystemExit):
         cli.main(["clusters", "merge", "--help"])
     assert "the cluster that it is shown as" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_split_is_asked_for_told_and_taken_back(known, capsys):
+    run("split", "C1", "--who", "Ada")
+    assert capsys.readouterr().out == "C1: split was none, is 2 (action 1)\n"
+    run("split", "C1", "--parts", "3")
+    known.not_split({"C1": 3}, {"C1": "it has 50 windows to learn from, and 3 parts need 60"})
+    capsys.readouterr()
+    run("list", "--json")
+    row = json.loads(capsys.readouterr().out)[0]
+    assert (row["split"], row["split_why"]) == (3, "it has 50 windows to learn from, and 3 parts need 60")
+    run("split", "C1", "--off")
+    assert known.splits() == {}
+    run("undo")
+    assert known.splits() == {"C1": 3}
+    run("history", "C1")
+    assert "split into 2 parts asked for by Ada" in capsys.readouterr().out
+    for argv, why in ((("C1", "--parts", "1"), "2 to 8 parts"), (("C3",), "it is retired"), (("C9",), "no cluster")):
+        run("split", *argv, code=2)
+        assert why in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run("split", "C1", "--parts", "3", "--off")

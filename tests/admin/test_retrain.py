@@ -6,13 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
+from retraining import windows
 from training_sites import config, config_file, site
 
 from streamclust import child, cli, training
 from streamclust.child import Ended, alone, decoded
+from streamclust.core.lineage import Lineage
+from streamclust.store.identities import IDENTITIES, Identities
 from streamclust.store.trainings import remembered
+from streamclust.train.fit import FitOptions, fit
+from streamclust.train.trainer import read_journal
 
 
 def run(*argv, given=None):
@@ -107,3 +113,30 @@ def test_a_child_reads_its_settings_and_says_lines(tmp_path, locked):
     if not locked:
         journal = [json.loads(line) for line in (state / "retrain.jsonl").read_text().splitlines()]
         assert journal[-1]["why"] == "drift: x"
+
+
+def test_a_split_that_a_person_asks_for_is_a_reason_to_train_and_is_done(tmp_path):
+    """As people do it, in processes of their own: two classes are in one cluster; a wish; two ids with their lineage."""
+    state = tmp_path / "state"
+    store = site(state, (150, 120, 90, 80))
+    mixed = fit(windows((150, 120, 90, 80))[0], FitOptions(clusters=3, method="gmm", dimensions=4)).bundle
+    store.activate(store.publish(mixed.to_bytes()), active_from_ns=0, by="person")
+    with closing(Identities(state / IDENTITIES)) as known:
+        known.record([Lineage(1, "birth", f"C{n}", (), None, None, 2) for n in (1, 2, 3)])
+    settings = ("-c", str(config_file(state, retrain={"every": 86400, "after_windows": 10**6, "on_drift": False})))
+    assert "it is not the time" in run(*settings).stdout
+    assert cli.main(["clusters", "split", "C1", "--who", "anna", *settings]) == 0
+
+    done = run(*settings, "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kind"] == "promoted"
+    assert read_journal(state)[-1]["why"] == "split of C1 asked for by anna"
+    with closing(Identities(state / IDENTITIES)) as known:
+        there = [x.id for x in known.identities().values() if x.retired_ns is None]
+        assert there == ["C1", "C2", "C3", "C4"]
+        assert [(x.kind, x.identity, x.parents) for x in known.lineage()[-4:] if x.kind != "keep"] == [
+            ("split", "C4", ("C1",))
+        ]
+        assert (known.splits(), known.journal()[0].after) == ({}, "C1, C4")
+    assert "it is not the time" in run(*settings).stdout, "what is done is no reason any more"

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamclust.core.errors import UsageError
-from streamclust.core.journal import LONGEST_NAME, LONGEST_NOTE, Action, line, note, to_undo
+from streamclust.core.journal import (
+    LONGEST_NAME,
+    LONGEST_NOTE,
+    MOST_PARTS,
+    SPLIT_DONE,
+    Action,
+    line,
+    note,
+    parts,
+    to_undo,
+)
 
 
 def did(entry, before, after, *, field="name", identity="C1", undoes=None):
@@ -90,3 +100,25 @@ def test_a_kept_name_is_kept_as_it_is_when_it_is_given_again(text):
 
 def test_names_that_look_the_same_are_the_same():
     assert line("name", "e\u0301boulement") == "\u00e9boulement"
+
+
+def test_a_wish_for_a_split_can_be_taken_back_until_a_training_has_done_it():
+    wish, undone = did(2, None, 2, field="split"), did(3, 2, None, field="split", undoes=2)
+    again, done = did(4, None, 3, field="split"), did(5, 3, "C1, C9", field=SPLIT_DONE)
+    assert to_undo([A, wish]) == wish
+    journal = [A, wish, undone, again, done]
+    assert to_undo(journal) == A, "what is done is not asked for again"
+    for entry in (2, 3, 4, 5):
+        with pytest.raises(UsageError, match=r"C1 was split into C1, C9, which cannot be undone; merge the parts"):
+            to_undo(journal, entry)
+    once_more = did(6, None, 2, field="split")
+    assert to_undo([*journal, once_more]) == once_more
+    assert to_undo([*journal, did(6, None, 2, field="split", identity="C9")], 6).identity == "C9"
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1, 9, 10**9])
+def test_a_cluster_is_split_in_two_to_eight_parts(count):
+    assert parts(2) == 2
+    assert parts(MOST_PARTS) == 8
+    with pytest.raises(UsageError, match="split: must be 2 to 8 parts"):
+        parts(count)

@@ -127,6 +127,9 @@ def test_each_field_is_set_and_taken_away(identities):
         (lambda i: i.colour("C1", "#ff0000\n", "anna", 1), "#rrggbb"),
         (lambda i: i.merge("C1", "C99", "anna", 1), "no cluster 'C99'"),
         (lambda i: i.merge("C1", "C1", "anna", 1), "cannot be merged into C1"),
+        (lambda i: i.split("C1", 1, "anna", 1), "2 to 8 parts"),
+        (lambda i: i.split("C99", 2, "anna", 1), "no cluster 'C99'"),
+        (lambda i: i.change("C1", {"split": 2, "merged_into": "C2"}, "anna", 1), "C1: cannot be split while"),
         (lambda i: i.undo("anna", 1), "nothing to undo"),
         (lambda i: i.history("C99"), "no cluster 'C99'"),
     ],
@@ -233,6 +236,7 @@ STEP = st.one_of(
     st.tuples(st.just("name"), ID, st.sampled_from(["a", "b", None])),
     st.tuples(st.just("mute"), ID, st.booleans()),
     st.tuples(st.just("merge"), ID, st.sampled_from(["C1", "C2", "C3", None])),
+    st.tuples(st.just("split"), ID, st.sampled_from([2, 3, None])),
     st.tuples(st.just("undo"), st.one_of(st.none(), st.integers(1, 12)), st.none()),
 )
 
@@ -296,3 +300,62 @@ def test_the_journal_is_read_by_parts(identities):
     assert [action.entry for action in identities.journal(2)] == [5, 4]
     assert [action.entry for action in identities.journal(2, 4)] == [3, 2]
     assert identities.journal(2, 1) == []
+
+
+def test_a_split_is_asked_for_tried_and_fulfilled_once(identities):
+    wish = identities.split("C1", 2, "anna", 15)
+    assert wish[:7] == (1, 15, "anna", "split", "C1", None, 2)
+    assert (identities.splits(), identities.untried()) == ({"C1": 2}, [wish])
+
+    identities.not_split({"C1": 2}, {"C1": "it is too small"})
+    assert identities.identities()["C1"].split_why == "it is too small"
+    assert (identities.splits(), identities.untried()) == ({"C1": 2}, [])
+    parts = [became("keep", "C1", model=2, at_ns=20), became("split", "C11", ["C1"], model=2, at_ns=20)]
+    for _ in range(2):
+        identities.record(parts, {}, {"C1": ("C1", "C11"), "C2": ("C2", "C12")})
+    one = identities.identities()["C1"]
+    assert (one.split, one.split_why, identities.splits()) == (None, None, {})
+    assert [(a.at_ns, a.who, a.field, a.before, a.after) for a in identities.journal()] == [
+        (20, "retrain", "split_done", 2, "C1, C11"),
+        (15, "anna", "split", None, 2),
+    ]
+    identities.split("C1", 3, "bob", 25)
+    identities.record(parts, {}, {"C1": ("C1", "C11")})
+    assert identities.splits() == {"C1": 3}, "records that come late again fulfil no later wish"
+
+
+def test_a_wish_is_forgotten_with_the_reason_when_it_is_taken_back_or_changed(identities):
+    identities.split("C1", 2, "anna", 1)
+    identities.not_split({"C1": 2}, {"C1": "it is too small"})
+    identities.split("C1", 3, "anna", 2)
+    assert identities.identities()["C1"].split_why is None
+    identities.not_split({"C1": 2}, {"C1": "said of another wish"})
+    assert identities.identities()["C1"].split_why is None
+    identities.undo("bob", 3)
+    identities.undo("bob", 4)
+    assert identities.splits() == {}
+    with pytest.raises(UsageError, match="nothing to undo"):
+        identities.undo("bob", 5)
+
+
+def test_what_is_merged_is_not_split_and_what_is_to_be_split_is_not_merged(identities):
+    identities.merge("C1", "C2", "anna", 1)
+    for cluster, what in (("C1", "merged into C2"), ("C2", "C1 merged into it")):
+        with pytest.raises(UsageError, match=f"{cluster}: cannot be split while it is or has {what}"):
+            identities.split(cluster, 2, "anna", 2)
+    identities.split("C3", 2, "anna", 3)
+    for cluster, into in (("C3", "C2"), ("C10", "C3")):
+        with pytest.raises(UsageError, match="C3: cannot be merged while it is to be split"):
+            identities.merge(cluster, into, "anna", 4)
+    identities.record([became("retire", "C10", model=2, at_ns=20)])
+    with pytest.raises(UsageError, match="retired"):
+        identities.split("C10", 2, "anna", 5)
+
+
+def test_an_undo_brings_no_split_of_what_was_merged_since(identities):
+    identities.split("C1", 2, "anna", 1)
+    identities.undo("anna", 2)
+    identities.merge("C1", "C2", "anna", 3)
+    with pytest.raises(UsageError, match="cannot be split while"):
+        identities.undo("anna", 4, entry=2)
+    assert identities.splits() == {}

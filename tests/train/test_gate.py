@@ -11,6 +11,8 @@ from streamclust.model.novelty import Tails
 from streamclust.train import gate
 from streamclust.train.follow import Map
 from streamclust.train.gate import judge, silhouette, unfit
+from streamclust.train.kernels import apart, of_rows, together, within
+from streamclust.train.look import feature_map, look
 from streamclust.train.prepare import noise_of
 
 
@@ -167,3 +169,20 @@ def test_windows_that_became_a_new_cluster_are_no_disagreement_unless_most_did(b
 
     assert gate._carried_on(bundle, named, (known, few)).sum() == count - count // 5
     assert gate._carried_on(bundle, named, (known, many)).all()
+
+
+def test_parts_that_people_asked_for_are_no_disagreement_with_the_model_that_had_them_in_one():
+    """Two clusters, and the one that has most windows is split in three: by themselves these would be another clustering."""
+    fine, data = model((150, 120, 90, 40)), windows((60, 50, 40, 20), 9)
+    found = look(fine, feature_map(fine), data[0])
+    small = found.labels == found.labels[data[1] == 3][0]
+    like = fine.assigner.mixture
+    kernels = [of_rows(found.z[rows], within(apart(like)), float(rows.mean()), like) for rows in (~small, small)]
+    current = replace(
+        fine, clusters=("C1", "C2"), table=(), assigner=replace(fine.assigner, mixture=together(kernels, like))
+    )
+    ids = iter(("C1", "C8", "C9"))
+    ids = tuple("C2" if k == found.labels[small][0] else next(ids) for k in range(4))
+    for parts, wrong in (({}, {"agreement", "identity"}), ({"C8": "C1", "C9": "C1"}, set())):
+        candidate = replace(fine, clusters=ids, card={**fine.card, "retrain": {"parts": parts}})
+        assert failed(verdict(current, candidate, data[0])) & {"agreement", "identity"} == wrong

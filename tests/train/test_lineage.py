@@ -73,3 +73,18 @@ def test_what_people_did_is_told_between_the_records():
 
 def test_of_a_cluster_without_records_nothing_is_known():
     assert history("C1", RECORDS) == "C1: nothing is known"
+
+
+def test_what_people_want_split_and_what_became_of_it_is_told():
+    actions = [
+        did(0, "split", "C1", None, 2),
+        did(1, "split", "C1", 2, None),
+        did(2, "split", "C1", 2, None, undoes=1),
+        did(3, "split_done", "C1", 2, "C1, C4"),
+    ]
+    made = [became(3, "keep", "C1"), became(3, "split", "C4", ("C1",))]
+    assert history("C1", made, {}, actions) == (
+        "C1: split into 2 parts asked for by anna on 2026-01-03; split no longer asked for by anna on 2026-01-04; "
+        "split set back (action 1) by anna on 2026-01-05; split into C4 and itself 2026-01-06 with model 4; "
+        "split as asked for on 2026-01-06"
+    )

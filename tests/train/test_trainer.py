@@ -1,4 +1,5 @@
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from streamclust.store.buffer import BUFFER, Buffer, Kept, Table
 from streamclust.store.identities import IDENTITIES, Identities
 from streamclust.store.models import ModelStore
 from streamclust.train import trainer
+from streamclust.train.fit import FitOptions, fit
+from streamclust.train.gate import Check, Verdict
 from streamclust.train.look import feature_map, look
 from streamclust.train.trainer import REASONS, Settings, Site, balanced, read_journal, run
 
@@ -78,6 +81,30 @@ class Place:
 @pytest.fixture
 def place(tmp_path, bundle):
     return Place(tmp_path, bundle)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Three clusters of four classes: the classes 2 and 3 are both in C1."""
+    return fit(windows((150, 120, 90, 80))[0], FitOptions(clusters=3, method="gmm", dimensions=4)).bundle
+
+
+@pytest.fixture
+def one_of_two(tmp_path, mixed):
+    """A place of that model, where a training has changed nothing, as nobody has asked for anything."""
+    place = Place(tmp_path, mixed).fill((150, 120, 90, 80), 1, later=1)
+    place.wish = Identities(tmp_path / IDENTITIES)
+    assert place.run().kind == "promoted"
+    assert place.current.clusters == ("C1", "C2", "C3")
+    yield place
+    place.wish.close()
+
+
+def classes(place):
+    """Cluster of each class, by most of its windows."""
+    data, y = windows((40, 40, 40, 40), 9)
+    found = np.array(place.current.clusters)[look(place.current, feature_map(place.current), data).labels]
+    return [max(set(found[y == k]), key=list(found[y == k]).count) for k in range(4)]
 
 
 def test_a_retrain_publishes_activates_and_records(place):
@@ -164,10 +191,10 @@ def test_killed_after_it_was_activated_the_lineage_is_recorded_by_the_next_one(p
     place.fill((150, 120, 90, 50), 1)
     record = Identities.record
 
-    def killed(self, lineage, merge_kernels=None):
+    def killed(self, lineage, merge_kernels=None, splits=None):
         if len(list(lineage)) == 4:
             raise SinkUnavailable("killed")
-        return record(self, lineage, merge_kernels)
+        return record(self, lineage, merge_kernels, splits)
 
     monkeypatch.setattr(Identities, "record", killed)
     with pytest.raises(SinkUnavailable):
@@ -229,3 +256,117 @@ def test_a_class_of_the_buffer_is_known_to_the_new_model(place):
     found = look(place.current, feature_map(place.current), data)
     assert (np.array(place.current.clusters)[found.labels] == "C4")[y == 3].all()
     assert (found.novelty[y == 3] > 0.995).mean() < 0.3
+
+
+def test_a_cluster_is_split_because_a_person_asked_for_it(one_of_two):
+    place, wish = one_of_two, one_of_two.wish
+    wish.split("C1", 2, "anna", 5)
+    done = place.run()
+    assert (done.kind, done.reasons) == ("promoted", ())
+    assert "1 split" in place.store.activations()[-1].reason
+    assert place.current.clusters == ("C1", "C2", "C3", "C4")
+    assert classes(place) == ["C2", "C3", "C1", "C4"]
+    assert [(one.kind, one.identity, one.parents) for one in wish.lineage()[-4:]] == [
+        *(("keep", f"C{n}", ()) for n in (1, 2, 3)),
+        ("split", "C4", ("C1",)),
+    ]
+    assert wish.splits() == {}
+    assert wish.journal()[0][2:7] == ("retrain", "split_done", "C1", 2, "C1, C4")
+    place.run()
+    assert len(place.current.clusters) == 4, "nothing is split again"
+    assert len(wish.journal()) == 2
+
+
+def test_parts_that_a_person_merges_stay_merged_over_retrains(one_of_two):
+    place, wish = one_of_two, one_of_two.wish
+    wish.split("C1", 2, "anna", 5)
+    place.run()
+    wish.merge("C4", "C1", "bob", 6)
+    assert place.run().kind == "promoted"
+    assert wish.merged() == {"C4": "C1"}
+    assert classes(place) == ["C2", "C3", "C1", "C4"]
+
+
+def test_a_split_that_cannot_be_done_stays_asked_for_with_the_reason(one_of_two):
+    place, wish = one_of_two, one_of_two.wish
+    wish.split("C1", 8, "anna", 5)
+    done = place.run()
+    why = wish.identities()["C1"].split_why
+    assert done.kind == "promoted"
+    assert "8 parts need 160" in why
+    assert done.reasons == (f"C1 was not split: {why}",)
+    assert wish.splits() == {"C1": 8}
+    assert place.current.clusters == ("C1", "C2", "C3")
+
+
+def test_a_split_that_the_gate_refuses_stays_asked_for_with_what_it_said(one_of_two, monkeypatch):
+    place, wish = one_of_two, one_of_two.wish
+    wish.split("C1", 2, "anna", 5)
+    worse = Check("separation", 0.3, 0.1, ok=False, text="separation: must be <= 0.1 (got 0.3)")
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "judge", lambda *_: Verdict(passed=False, checks=(worse,)))
+        assert place.run().kind == "refused"
+    assert place.current.clusters == ("C1", "C2", "C3")
+    assert wish.splits() == {"C1": 2}
+    assert wish.identities()["C1"].split_why == "the training was refused: separation: must be <= 0.1 (got 0.3)"
+    assert place.run().kind == "promoted"
+    assert wish.splits() == {}, "a later training tries again"
+
+
+def test_a_split_that_is_taken_back_while_the_training_runs_is_not_used(one_of_two):
+    place, wish = one_of_two, one_of_two.wish
+    wish.split("C1", 2, "anna", 5)
+    place.told.clear()
+    site = Site(
+        place.path,
+        place.clock,
+        lambda step, _: step == "gate" and wish.splits() and wish.undo("anna", 6),
+        place.activate,
+    )
+    place.clock.sleep(1)
+    done = run(site, Settings(RetrainSpec(), PROFILE))
+    assert (done.kind, done.reasons) == ("skipped", ("what people want split changed while the training ran: C1",))
+    assert place.current.clusters == ("C1", "C2", "C3")
+
+
+def test_killed_after_a_split_was_activated_it_is_not_done_again(one_of_two, monkeypatch):
+    place, wish = one_of_two, one_of_two.wish
+    wish.split("C1", 2, "anna", 5)
+    record = Identities.record
+
+    def killed(self, lineage, *more):
+        raise SinkUnavailable("killed")
+
+    monkeypatch.setattr(Identities, "record", killed)
+    with pytest.raises(SinkUnavailable):
+        place.run()
+    assert place.current.clusters == ("C1", "C2", "C3", "C4")
+    assert wish.splits() == {"C1": 2}
+    monkeypatch.setattr(Identities, "record", record)
+    assert place.run().kind == "promoted"
+    assert place.current.clusters == ("C1", "C2", "C3", "C4")
+    assert (wish.splits(), wish.journal()[0].after) == ({}, "C1, C4")
+
+
+def test_fitting_all_anew_splits_nothing_and_says_what_does(one_of_two):
+    place, wish = one_of_two, one_of_two.wish
+    wish.split("C1", 2, "anna", 5)
+    place.run(update="all")
+    assert "--update centroids" in wish.identities()["C1"].split_why
+
+
+def test_what_people_merged_meanwhile_is_not_split(one_of_two):
+    place, wish = one_of_two, one_of_two.wish
+    wish.split("C1", 2, "anna", 5)
+    wish._con.execute("UPDATE identities SET merged_into = 'C1' WHERE id = 'C2'")
+    place.run()
+    assert wish.identities()["C1"].split_why == "people merged it with another one"
+
+
+def test_a_training_without_windows_enough_says_so_with_the_wish(tmp_path, bundle):
+    place = Place(tmp_path, bundle).fill((30, 20, 10), 1)
+    place.run()
+    with closing(Identities(tmp_path / IDENTITIES)) as wish:
+        wish.split("C1", 2, "anna", 5)
+        assert place.run().kind == "skipped"
+        assert wish.identities()["C1"].split_why == "the training was skipped: there must be 80 windows in the buffer"

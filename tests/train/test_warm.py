@@ -120,3 +120,34 @@ def test_older_windows_keep_a_cluster_from_being_retired(start):
     rows = Rows(z, np.zeros(len(z), bool), np.arange(len(z)), np.empty((0, 3)), np.array([0, 0, 9]))
     found = warm(start, rows, PLAN, np.random.default_rng(0), never)
     assert (found.retired, found.changes["resting"]) == ((), 1)
+
+
+def test_a_wish_splits_a_cluster_that_the_criteria_leave_alone_and_the_parts_stay_apart():
+    centres = [*CENTRES[:2], CENTRES[1] + np.array([0, 0, 9.0])]
+    start = refit_mixture(cloud((200, 100, 80), 0, centres), np.eye(2)[[0] * 200 + [1] * 180]).mixture
+    z = cloud((200, 100, 80), centres=centres)
+    assert go(start, z).origin == (0, 1)
+
+    found = go(start, z, plan=Plan(near=2.6, parts={1: 2}))
+
+    assert (found.origin, found.parent) == ((0, 1, None), (None, 1, 1))
+    assert (found.changes["split"], found.unsplit) == (1, {})
+    np.testing.assert_array_equal(placed(found.mixture, z).labels, np.repeat([0, 1, 2], (200, 100, 80)))
+
+
+def test_a_wish_for_a_cluster_that_is_too_small_or_gone_leaves_it_and_says_why(start):
+    found = go(start, cloud((200, 30), centres=CENTRES[:2]), plan=Plan(near=2.6, parts={1: 2, 2: 2}))
+    assert (found.origin, found.parent) == ((0, 1), (None, None))
+    assert found.unsplit == {
+        1: "it has 30 windows to learn from, and 2 parts need 40",
+        2: "the buffer no longer holds windows of it",
+    }
+    assert found.changes["split"] == 0
+
+
+def test_kernels_of_dec_are_split_on_a_wish_too():
+    start = isotropic(CENTRES, 1.5, 1.0)
+    z = cloud((150, 60, 60, 150), centres=[CENTRES[0], CENTRES[1] + 2, CENTRES[1] - 2, CENTRES[2]])
+    found = go(start, z, plan=Plan(near=5.0, parts={1: 2}))
+    assert found.parent == (None, 1, None, 1)
+    assert (np.bincount(placed(found.mixture, z).labels) >= 50).all()

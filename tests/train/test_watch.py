@@ -11,7 +11,10 @@ from retraining import PROFILE
 from training_sites import config, fill, site
 
 from streamclust.core.clock import ManualClock
+from streamclust.core.lineage import Lineage
 from streamclust.store.buffer import BUFFER, open_readonly
+from streamclust.store.identities import IDENTITIES, Identities
+from streamclust.store.models import ModelStore
 from streamclust.store.trainings import Memory
 from streamclust.train import watch
 from streamclust.train.watch import DRIFT_EVERY, Watch, series
@@ -93,3 +96,26 @@ def test_a_look_costs_the_daemon_little(state):
     for _ in range(10):
         seen(Memory(last_ns=NOW, taken=400))
     assert (time.monotonic() - began) / 10 < 0.05
+
+
+def test_a_split_that_a_person_asks_for_is_a_reason_until_a_training_has_tried(state):
+    memory = Memory(last_ns=NOW - DAY // 2)
+    assert (watch.wished(state), look(state, memory)) == (None, None)
+    with closing(Identities(state / IDENTITIES)) as wish:
+        wish.record([Lineage(1, "birth", f"C{n}", (), None, None, 1) for n in (1, 2, 3)])
+        assert look(state, memory) is None
+        wish.split("C2", 2, "bob", 5)
+        wish.split("C1", 3, "anna", 6)
+        assert look(state, memory) == "split of C1 asked for by anna; split of C2 asked for by bob"
+        assert look(state, memory, model={"share": "kafka"}) == watch.wished(state)
+        wish.not_split(wish.splits(), {"C1": "too few", "C2": "too few"})
+        assert look(state, memory) is None
+        wish.split("C1", 2, "anna", 7)
+        assert look(state, memory) == "split of C1 asked for by anna"
+    ModelStore(state / "models").activate(1, by="pin")
+    assert look(state, memory) is None
+
+
+def test_a_damaged_database_of_identities_is_no_reason(state):
+    (state / IDENTITIES).write_bytes(b"no database at all" * 100)
+    assert watch.wished(state) is None

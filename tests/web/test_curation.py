@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 
 import pytest
 from web_client import bearer, client, site, tokens
 
+from streamclust.core.lineage import Lineage
+from streamclust.store.identities import IDENTITIES, Identities
 from streamclust.web.curation import changes
 from streamclust.web.problems import Problem
 
@@ -52,15 +55,16 @@ def test_either_all_or_nothing_is_changed(asker):
 
 
 def test_merged_clusters_count_together_and_apart_again_after_an_undo(asker):
-    one, two = cluster(asker, "C4"), cluster(asker, "C5")
+    every = [cluster(asker, item["id"]) for item in asker.get("/api/v1/clusters").json()["items"]]
+    one, two = [item for item in every if not item["members"] and not item["merged_into"]][-2:]
 
-    assert patch(asker, {"merged_into": "C4"}, "C5").json()["merged_into"] == "C4"
-    assert cluster(asker, "C4")["windows"] == one["windows"] + two["windows"]
-    assert cluster(asker, "C4")["members"] == ["C5"]
+    assert patch(asker, {"merged_into": one["id"]}, two["id"]).json()["merged_into"] == one["id"]
+    assert cluster(asker, one["id"])["windows"] == one["windows"] + two["windows"]
+    assert cluster(asker, one["id"])["members"] == [two["id"]]
 
     undone = asker.post("/api/v1/clusters/undo", json={}).json()["undone"]
-    assert (undone["field"], undone["before"], undone["after"]) == ("merged_into", "C4", None)
-    assert cluster(asker, "C4")["windows"] == one["windows"]
+    assert (undone["field"], undone["before"], undone["after"]) == ("merged_into", one["id"], None)
+    assert cluster(asker, one["id"])["windows"] == one["windows"]
 
 
 def test_undo_goes_back_to_the_first_action_and_then_says_that_there_is_none(asker):
@@ -120,3 +124,43 @@ def test_null_takes_away():
     }
     with pytest.raises(Problem, match="one of name"):
         changes({})
+
+
+def test_a_split_is_asked_for_shown_and_taken_back(asker, filled, tmp_path):
+    assert (cluster(asker, filled.of_kind[2])["split"], cluster(asker, filled.of_kind[2])["split_why"]) == (None, None)
+
+    told = patch(asker, {"split": 2}, filled.of_kind[2], **{"X-Actor": "ada"}).json()
+
+    assert (told["split"], told["split_why"]) == (2, None)
+    with closing(Identities(tmp_path / "state" / IDENTITIES)) as identities:
+        identities.not_split({filled.of_kind[2]: 2}, {filled.of_kind[2]: "it is too small"})
+    assert cluster(asker, filled.of_kind[2])["split_why"] == "it is too small"
+    (first,) = asker.get("/api/v1/journal", params={"limit": 1}).json()["items"]
+    assert (first["who"], first["field"], first["before"], first["after"]) == ("ada", "split", None, 2)
+    assert asker.post("/api/v1/clusters/undo", json={}).json()["undone"]["field"] == "split"
+    assert cluster(asker, filled.of_kind[2])["split"] is None
+    patch(asker, {"split": 3}, filled.of_kind[2])
+    assert patch(asker, {"split": None}, filled.of_kind[2]).json()["split"] is None
+
+
+@pytest.mark.parametrize("value", [1, 9, 10**30, -2, 2.0, True, "2", [2]])
+def test_a_split_into_what_is_no_number_of_parts_is_refused(asker, filled, value):
+    assert patch(asker, {"split": value}, filled.of_kind[2]).status_code == 422
+    assert cluster(asker, filled.of_kind[2])["split"] is None
+
+
+def test_a_split_of_what_is_merged_is_refused(asker, filled):
+    for merged in (filled.of_kind[1], filled.of_kind[5]):
+        assert "take that back first" in patch(asker, {"split": 2}, merged).json()["detail"]
+
+
+def test_a_split_that_was_done_cannot_be_undone(asker, filled, tmp_path):
+    patch(asker, {"split": 2}, filled.of_kind[2])
+    with closing(Identities(tmp_path / "state" / IDENTITIES)) as identities:
+        record = Lineage(1, "split", "C90", (filled.of_kind[2],), None, 1, 9)
+        identities.record([record], {}, {filled.of_kind[2]: ("C1", "C90")})
+    (done, asked) = asker.get("/api/v1/journal", params={"limit": 2}).json()["items"]
+    assert (done["who"], done["field"], done["after"]) == ("retrain", "split_done", "C1, C90")
+    for one in (done, asked):
+        answer = asker.post("/api/v1/clusters/undo", json={"entry": one["entry"]})
+        assert (answer.status_code, "merge the parts" in answer.json()["detail"]) == (409, True)
