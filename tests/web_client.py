@@ -38,8 +38,10 @@ def config(state: Path, **web: Any) -> Config:
     )
 
 
-def site(state: Path, clock: Clock | None = None, reported: list[str] | None = None, **web: Any) -> Site:
-    """Return a site; what fails inside is appended to `reported`."""
+def site(
+    state: Path, clock: Clock | None = None, reported: list[str] | None = None, *, running: bool = True, **web: Any
+) -> Site:
+    """Return a site, beside a daemon or without one; what fails inside is appended to `reported`."""
     clock = clock or ManualClock()
     store = ModelStore(state / "models")
 
@@ -47,7 +49,7 @@ def site(state: Path, clock: Clock | None = None, reported: list[str] | None = N
         return store.activate(version, by=by, reason=reason, at_ns=clock.now_ns())
 
     report = [].append if reported is None else reported.append
-    return Site(config(state, **web), state, clock, lambda: Vitals(ready=True), activate, report)
+    return Site(config(state, **web), state, clock, lambda: Vitals(ready=running, running=running), activate, report)
 
 
 @contextmanager

@@ -48,6 +48,12 @@ _ROW: Final[Mapping[str, Any]] = {
     "muted": {"type": "boolean"},
     "alarm": {"type": "boolean"},
     "merged_into": _TEXT,
+    "split": {
+        "type": ["integer", "null"],
+        "minimum": 2,
+        "description": "In how many parts a person wants it split; null when nobody does, and from when a training has done it.",
+    },
+    "split_why": {**_TEXT, "description": "Why the last training did not; null while none has tried."},
     "retired": TIME_OR_NULL,
     "born": TIME_OR_NULL,
     "windows": COUNT,

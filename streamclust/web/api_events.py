@@ -104,9 +104,9 @@ def _event(request: Request) -> Response:
     if event is None:
         raise not_found("There is no such window.")
     with site.buffer() as buffer:
-        kept = buffer is not None and bool(buffer.among([priority(window_id)]))
+        there = {} if buffer is None else buffer.among([priority(window_id)])
     told = [{"model": model, "cluster": cluster} for model, cluster in labels]
-    return ok({**event.as_dict(), "labels": told, "kept": kept})
+    return ok({**event.as_dict(), "labels": told, "kept": bool(there), "wave": any(there.values())})
 
 
 routes: Sequence[BaseRoute] = (
@@ -157,8 +157,12 @@ PATHS: Final[Mapping[str, Any]] = {
                 "200": json_of(
                     {
                         "type": "object",
-                        "required": ["window_id", "stream", "start", "labels", "kept"],
-                        "properties": {"labels": {"type": "array", "items": _LABEL}, "kept": {"type": "boolean"}},
+                        "required": ["window_id", "stream", "start", "labels", "kept", "wave"],
+                        "properties": {
+                            "labels": {"type": "array", "items": _LABEL},
+                            "kept": {"type": "boolean"},
+                            "wave": {"type": "boolean", "description": "Whether its waveform is kept too."},
+                        },
                     }
                 )
             },

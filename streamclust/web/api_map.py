@@ -156,7 +156,7 @@ def _map(request: Request) -> Response:
         [round(x, 4), round(y, 4), people.shown(spot.cluster), spot.window_id, spot.novel]
         for (x, y), spot in zip(at.tolist(), spots, strict=True)
     ]
-    names = [f"PC{number} ({share:.0%} of the variance)" for number, share in enumerate(found.shares, 1)]
+    names = [f"PC{number} ({share * 100:.0f} % of the variance)" for number, share in enumerate(found.shares, 1)]
     return ok({"axes": names, "points": points, "missing": missing})
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import anyio.to_thread
@@ -17,6 +19,7 @@ from streamclust.core.errors import CorruptModel
 from streamclust.core.types import NS
 from streamclust.store import shelf
 from streamclust.store.activations import PIN, UNPIN, Activation, newest, pinned
+from streamclust.store.models import ModelStore
 from streamclust.web.answers import COUNT, TIME, TIME_OR_NULL, body, in_path, json_of, listed, objects, ok, query, time
 from streamclust.web.auth import actor, scope
 from streamclust.web.params import Params, json_body
@@ -55,7 +58,7 @@ def versions(site: Site) -> dict[str, Any]:
     for item in items:
         item["active"] = item["version"] == current
         item["pinned"] = pin is not None and item["active"]
-    return {"items": items, "current": current}
+    return {"items": items, "current": current, "refused": refused(site)}
 
 
 def version(site: Site, number: int) -> dict[str, Any]:
@@ -81,47 +84,88 @@ def version(site: Site, number: int) -> dict[str, Any]:
         for each in (table if isinstance(table, list) else [])
         if isinstance(each, dict)
     ]
-    losses = [figures["loss"]] if isinstance(figures.get("loss"), int | float) else []
     return {
         **row,
         "card": about if isinstance(about, dict) else {},
         "table": rows,
-        "figures": figures,
-        "losses": losses,
+        "figures": {key: value for key, value in figures.items() if key != "losses"},
+        "losses": _losses(figures),
     }
 
 
+def _losses(figures: Any) -> list[float]:
+    """Return the loss step by step; of a training before it was kept, the last one alone."""
+    found = figures if isinstance(figures, dict) else {}
+    told = found.get("losses")
+    numbers = [each for each in (told if isinstance(told, list) else []) if _finite(each)]
+    return numbers or [found["loss"]] if numbers or _finite(found.get("loss")) else []
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def refused(site: Site) -> list[dict[str, Any]]:
+    """Return the candidates that the gate refused and that are still kept, the newest first, and why."""
+    where, found = site.models.directory / shelf.REFUSED, []
+    lines = {
+        each.get("version"): each
+        for each in reversed(trainings(site))  # of equal numbers the newest
+        if each.get("kind") == "refused"
+    }
+    for number in ModelStore(where).versions()[::-1]:
+        kept = _json(where / str(number) / shelf.REASONS)
+        line = lines.get(number, {})
+        why, checks = kept.get("reasons"), kept.get("checks")
+        gate = {
+            "passed": False,
+            "reasons": [str(each) for each in why] if isinstance(why, list) else [],
+            "checks": checks if isinstance(checks, list) else None,
+        }
+        found.append(
+            {"number": number, **_about(where, number), "gate": gate, "losses": _losses(line.get("figures"))},
+        )
+    return found
+
+
 def _row(site: Site, number: int, log: Sequence[Activation], gate: Mapping[str, Any] | None) -> dict[str, Any]:
-    card = _card(site, number)
-    about, clusters = card.get("card"), card.get("clusters")
-    windows = about.get("windows") if isinstance(about, dict) else None
-    where = site.models.directory / str(number)
-    try:
-        made = int(where.stat().st_mtime * NS)
-        size = sum(path.stat().st_size for path in where.iterdir())
-    except OSError:
-        made, size = 0, 0
     activated = [
         {"at": time(each.at_ns), "by": each.by, "reason": each.reason, "from": time(each.active_from_ns)}
         for each in log
         if each.version == number and each.by not in {PIN, UNPIN}
     ]
+    return {"version": number, **_about(site.models.directory, number), "activated": activated, "gate": gate}
+
+
+def _about(directory: Path, number: int) -> dict[str, Any]:
+    """Return what the files of a model say."""
+    where = directory / str(number)
+    card = _json(where / shelf.MANIFEST)
+    about, clusters = card.get("card"), card.get("clusters")
+    windows = about.get("windows") if isinstance(about, dict) else None
+    try:
+        made = int(where.stat().st_mtime * NS)
+        size = sum(path.stat().st_size for path in where.iterdir())
+    except OSError:
+        made, size = 0, 0
     return {
-        "version": number,
         "made": time(made),
         "method": str(card.get("method", "unknown")),
         "clusters": len(clusters) if isinstance(clusters, list) else 0,
         "windows": windows if isinstance(windows, int) else None,
-        "activated": activated,
-        "gate": gate,
         "size": size,
     }
 
 
 def _card(site: Site, number: int) -> dict[str, Any]:
     """Return the manifest of a version without looking at the weights; empty when it cannot be read."""
+    return _json(site.models.directory / str(number) / shelf.MANIFEST)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return the object that a file holds; empty when it cannot be read."""
     try:
-        found = json.loads((site.models.directory / str(number) / shelf.MANIFEST).read_bytes())
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -222,17 +266,26 @@ routes: Sequence[BaseRoute] = (
 
 _TEXT: Final = {"type": "string"}
 _ACTIVATED: Final = objects({"at": TIME, "by": _TEXT, "reason": _TEXT, "from": TIME})
-_MODEL: Final = {
-    "version": {"type": "integer", "minimum": 1},
+_MADE: Final = {
     "made": TIME,
     "method": _TEXT,
     "clusters": COUNT,
     "windows": {"type": ["integer", "null"]},
+    "gate": {"type": ["object", "null"]},
+    "size": {**COUNT, "description": "Bytes."},
+}
+_LOSSES: Final = {
+    "type": "array",
+    "items": {"type": "number"},
+    "description": "Step by step, thinned; or the last alone.",
+}
+_REFUSED: Final = objects({"number": {"type": "integer", "minimum": 1}, **_MADE, "losses": _LOSSES})
+_MODEL: Final = {
+    "version": {"type": "integer", "minimum": 1},
+    **_MADE,
     "active": {"type": "boolean"},
     "pinned": {"type": "boolean"},
     "activated": {"type": "array", "items": _ACTIVATED},
-    "gate": {"type": ["object", "null"]},
-    "size": {**COUNT, "description": "Bytes."},
 }
 _WHOLE: Final = objects(
     {
@@ -240,11 +293,17 @@ _WHOLE: Final = objects(
         "card": {"type": "object"},
         "table": {"type": "array", "items": {"type": "object"}},
         "figures": {"type": "object"},
-        "losses": {"type": "array", "items": {"type": "number"}},
+        "losses": _LOSSES,
     }
 )
 _CURRENT: Final = {"type": ["integer", "null"]}
-_VERSIONS: Final = objects({"items": {"type": "array", "items": objects(_MODEL)}, "current": _CURRENT})
+_VERSIONS: Final = objects(
+    {
+        "items": {"type": "array", "items": objects(_MODEL)},
+        "current": _CURRENT,
+        "refused": {"type": "array", "items": _REFUSED},
+    }
+)
 _N: Final = in_path("version", {"type": "integer", "minimum": 1, "maximum": _MOST})
 _WHY: Final = body(
     {
@@ -257,7 +316,12 @@ _WHY: Final = body(
 _DONE: Final = json_of(objects({"version": {"type": "integer"}, "current": {"type": "integer"}}), "What holds now.")
 
 PATHS: Final[Mapping[str, Any]] = {
-    "/models": {"get": {"summary": "Every version, the newest first.", "responses": {"200": json_of(_VERSIONS)}}},
+    "/models": {
+        "get": {
+            "summary": "Every version, the newest first; and the candidates that the gate refused, numbered by themselves.",
+            "responses": {"200": json_of(_VERSIONS)},
+        }
+    },
     "/models/{version}": {
         "parameters": [_N],
         "get": {"summary": "One version, and what is known of it.", "responses": {"200": json_of(_WHOLE)}},

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from streamclust.core.errors import StateError
 from streamclust.store.kept import Kept
-from streamclust.web import pictures, waveforms
+from streamclust.web import clusters, pictures, queries, waveforms
 from streamclust.web.answers import TIME, in_path, json_of, objects, ok, time
 from streamclust.web.params import Params
 from streamclust.web.people import people_of
@@ -19,25 +19,35 @@ from streamclust.web.problems import Problem, not_found
 from streamclust.web.site import Site, site_of
 
 
-def _window(request: Request) -> tuple[Site, Kept]:
-    """Return the window that is asked about; 404 when it is not kept."""
+def _window(request: Request) -> tuple[Site, Kept | None]:
+    """Return the window that is asked about, None when it is not kept (now, or ever); 404 when it never was."""
     Params(request)
-    site = site_of(request)
-    found = pictures.kept(site, request.path_params["window_id"])
-    if found is None:
-        raise not_found("This window is not kept: only a sample of all windows is.")
+    site, window_id = site_of(request), request.path_params["window_id"]
+    found = pictures.kept(site, window_id)
+    if found is None and not _happened(site, window_id):
+        raise not_found("There is no such window.")
     return site, found
+
+
+def _happened(site: Site, window_id: str) -> bool:
+    try:
+        with site.results() as reading:
+            return queries.event(reading, window_id) is not None
+    except StateError:
+        return False
 
 
 def _spectrogram(request: Request) -> Response:
     site, window = _window(request)
+    if window is None:
+        return _nothing()
     return _png(pictures.of_power(pictures.above(window, site.bundles.current())))
 
 
 def _waveform(request: Request) -> Response:
     site, window = _window(request)
-    if window.wave is None:
-        raise not_found("The waveform of this window is not kept: only those of a few windows of each cluster are.")
+    if window is None or window.wave is None:
+        return _nothing()
     start = {"start": time(window.start_ns), "end": time(window.end_ns)}
     return ok({**start, **waveforms.points(window.wave, site.config.profile.rate_hz)})
 
@@ -46,9 +56,10 @@ def _mean(request: Request) -> Response:
     Params(request)
     site = site_of(request)
     found = pictures.mean(pictures.some(site, _members(site, request)), site.bundles.current())
-    if found is None:
-        raise _none_kept()
-    return _png(pictures.of_power(found))
+    if found is not None:
+        return _png(pictures.of_power(found))
+    clusters.one(site, request.path_params["cluster"])
+    return _nothing()
 
 
 def _mseed(request: Request) -> Response:
@@ -74,6 +85,11 @@ def _none_kept() -> Problem:
     return not_found("No window of this cluster is kept.")
 
 
+def _nothing() -> Response:
+    """Say that there is no picture of what is there: no fault of who asks, and none for a browser to complain about."""
+    return Response(status_code=204)
+
+
 def _png(picture: bytes) -> Response:
     return Response(picture, media_type="image/png")
 
@@ -91,11 +107,13 @@ _WINDOW: Final = in_path("window_id", {"type": "string", "minLength": 1}, "Of an
 _CLUSTER: Final = in_path(
     "cluster", {"type": "string", "minLength": 1}, "Id of a cluster, with what is merged into it."
 )
+_NOTHING: Final = {"204": {"description": "It is there, and not kept: only a sample of all windows is."}}
 _VALUES: Final = {"type": "array", "items": {"type": ["number", "null"]}}
 
 
 def _file(media: str, description: str) -> dict[str, Any]:
-    return {"200": {"description": description, "content": {media: {"schema": {"type": "string", "format": "binary"}}}}}
+    content = {media: {"schema": {"type": "string", "format": "binary"}}}
+    return {"200": {"description": description, "content": content}}
 
 
 PATHS: Final[Mapping[str, Any]] = {
@@ -103,9 +121,10 @@ PATHS: Final[Mapping[str, Any]] = {
         "get": {
             "summary": "The spectrogram of a kept window: dB above the usual noise of its stream, high frequencies on top.",
             "parameters": [_WINDOW],
-            "responses": _file(
-                "image/png", "Time from left to right; -3 dB is dark, 25 dB or the window's most is light."
-            ),
+            "responses": {
+                **_file("image/png", "Time from left to right; -3 dB is dark, 25 dB or the window's most is light."),
+                **_NOTHING,
+            },
         }
     },
     "/windows/{window_id}/waveform": {
@@ -119,7 +138,8 @@ PATHS: Final[Mapping[str, Any]] = {
                         **objects({"start": TIME, "end": TIME, "rate": {"type": "number"}, "samples": _VALUES}),
                         "description": "Detrended and filtered as the profile says.",
                     }
-                )
+                ),
+                **_NOTHING,
             },
         }
     },
@@ -127,7 +147,7 @@ PATHS: Final[Mapping[str, Any]] = {
         "get": {
             "summary": "The mean spectrogram of kept windows of a cluster.",
             "parameters": [_CLUSTER],
-            "responses": _file("image/png", "As that of a window."),
+            "responses": {**_file("image/png", "As that of a window."), **_NOTHING},
         }
     },
     "/clusters/{cluster}/waveforms.mseed": {

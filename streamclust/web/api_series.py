@@ -203,6 +203,7 @@ PATHS: Final[Mapping[str, Any]] = {
     "/novelty": {
         "get": {
             "summary": "The most novel events of the last seven days of data, the most novel first.",
+            "description": "Novelty is the share of the windows that a model was checked with that lie less far out; 1 is beyond all of them. Among equals those come first that are least certain of their cluster, then the newest.",
             "parameters": [query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})],
             "responses": {
                 "200": json_of(objects({"items": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}}}))

@@ -62,7 +62,11 @@ def build(site: Site, hub: Hub | None = None) -> Guard:
     hub
         What the daemon in this process fills with events; None: none runs here.
     """
-    lively = Live(site, hub, lambda: api_status.status(site))
+
+    def tell() -> dict[str, Any]:
+        return api_status.status(site, uploads=getattr(app.state, "api_uploads", None) is not None)
+
+    lively = Live(site, hub, tell)
     app = Starlette(
         routes=routes(),
         exception_handlers={

@@ -12,7 +12,7 @@ import numpy as np
 from streamclust.core.errors import StateError
 from streamclust.core.journal import Action
 from streamclust.core.lineage import Lineage
-from streamclust.store.kept import Kept
+from streamclust.core.profile_spec import ProfileSpec
 from streamclust.web import pictures, queries
 from streamclust.web.answers import time
 from streamclust.web.bundles import InUse
@@ -26,6 +26,8 @@ POINTS: Final = 400
 """Of the cumulative count at most."""
 BARS: Final = 30
 """Of a histogram."""
+_FREQUENCIES: Final = 16
+"""Bars of that of frequencies at most."""
 
 
 class Counted(NamedTuple):
@@ -64,6 +66,8 @@ def row(people: People, counted: Counted, model: InUse | None, cluster: str) -> 
         "muted": bool(known and known.mute),
         "alarm": bool(known and known.alarm),
         "merged_into": known.merged_into if known else None,
+        "split": known.split if known else None,
+        "split_why": known.split_why if known else None,
         "retired": time(known.retired_ns) if known else None,
         "born": time(known.born_ns) if known else None,
         "windows": tally.windows,
@@ -119,7 +123,8 @@ def detail(site: Site, cluster: str) -> dict[str, Any]:
         told |= {"cumulative": [], "hourly": []}
     told["exemplars"] = [_exemplar(each) for each in shown]
     kept = pictures.some(site, members) if shown else []
-    return told | _sampled(windows) | {"dominant_hz_counts": _frequencies(site, kept, model)}
+    frequencies = pictures.dominant(kept, site.config.profile, model, cluster)
+    return told | _sampled(windows) | {"dominant_hz_counts": _frequencies(site.config.profile, frequencies)}
 
 
 def histogram(values: Sequence[float | None], bars: int = BARS) -> dict[str, list[float]]:
@@ -198,9 +203,18 @@ def _sampled(windows: Sequence[Sampled]) -> dict[str, Any]:
     }
 
 
-def _frequencies(site: Site, kept: Sequence[Kept], model: InUse | None) -> dict[str, list[float]] | None:
-    found = [pictures.dominant(pictures.above(window, model), site.config.profile) for window in kept]
-    return histogram(found, 16) if any(value for value in found) else None
+def _frequencies(profile: ProfileSpec, found: Sequence[float]) -> dict[str, list[float]] | None:
+    """Return the histogram of frequencies that spectra tell apart: each bar has whole bins of them, more the higher they are."""
+    if not found:
+        return None
+    spacing = profile.rate_hz / profile.stft.nfft
+    bins = np.rint(np.array(found) / spacing).astype(np.int64)
+    low, end = int(bins.min()), int(bins.max()) + 1
+    inner = np.geomspace(max(low, 1), end, _FREQUENCIES + 1)[1:-1].astype(np.int64)
+    edges = np.unique(np.concatenate(([low], inner[(inner > low) & (inner < end)], [end])))
+    counts, _ = np.histogram(bins, edges)
+    hertz = np.maximum((edges - 0.5) * spacing, 0.0)
+    return {"edges": [float(f"{edge:.6g}") for edge in hertz], "counts": counts.tolist()}
 
 
 def _in_time(reading: Reading, site: Site, members: Sequence[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -24,8 +25,6 @@ from streamclust.web.held import Held
 from streamclust.web.problems import Problem
 from streamclust.web.site import Site
 
-BACKLOG: Final = 1000
-"""Events that wait for the next tick at most."""
 LISTENERS: Final = 64
 QUEUE: Final = 256
 """Messages that wait for one listener at most; what comes then is skipped, and it is told how much."""
@@ -33,6 +32,8 @@ TICK: Final = 0.1
 """Seconds."""
 PER_TICK: Final = 20
 """Events to everyone in one tick: 200 a second."""
+BACKLOG: Final = 200
+"""Events that wait at most, a second's: so many may come at once, as they do from a database that is looked at each second."""
 STATUS_EVERY: Final = 2.0
 FOLLOW_EVERY: Final = 1.0
 """Seconds between looks at the database, where no daemon tells of events."""
@@ -45,29 +46,40 @@ class Hub:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[Event] = []
+        self._waiting: deque[Event] = deque(maxlen=BACKLOG)
         self._skipped = 0
         self._listened_to = False
 
-    def offer(self, events: Sequence[Event]) -> None:
-        """Take events that are durable; never waits for anyone, and costs nothing while nobody listens."""
-        if not self._listened_to or not events:
+    def offer(self, events: Sequence[Event], others: int = 0) -> None:
+        """Take events that are durable; never waits for anyone, and costs nothing while nobody listens.
+
+        When there are more than `BACKLOG`, the newest wait on.
+
+        Parameters
+        ----------
+        others
+            How many more there were, which nobody will be told of.
+        """
+        if not self._listened_to or not (events or others):
             return
         with self._lock:
-            room = max(0, BACKLOG - len(self._waiting))
-            self._waiting.extend(events[:room])
-            self._skipped += max(0, len(events) - room)
+            self._skipped += others + max(0, len(self._waiting) + len(events) - BACKLOG)
+            self._waiting.extend(events)
 
     def take(self, most: int) -> tuple[list[Event], int]:
-        """Return the oldest `most` events, and how many others there were; those are gone."""
+        """Return the oldest `most` events, which wait no longer, and how many were skipped since the last call."""
         with self._lock:
-            events, skipped = self._waiting, self._skipped
-            self._waiting, self._skipped = [], 0
-        return events[:most], skipped + max(0, len(events) - most)
+            events = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+            skipped, self._skipped = self._skipped, 0
+        return events, skipped
 
     def listened_to(self, yes: bool) -> None:
-        """Say whether anyone listens."""
+        """Say whether anyone listens; who comes later hears nothing of what was before."""
         self._listened_to = yes
+        if not yes:
+            with self._lock:
+                self._waiting.clear()
+                self._skipped = 0
 
 
 class Listener:
@@ -76,16 +88,29 @@ class Listener:
     def __init__(self) -> None:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE)
         self._skipped = 0
+        self._owed: dict[bytes, None] = {}
 
-    def put(self, message: bytes, events: int = 0) -> None:
-        """Add a message, or count the `events` that it tells of as skipped."""
+    def put(self, message: bytes, events: int = 0, *, must: bool = False) -> None:
+        """Add a message, or count the `events` that it tells of as skipped.
+
+        Parameters
+        ----------
+        must
+            It is added as soon as there is room, once, however often it came: for the few messages of which nothing else tells later.
+        """
         if self._skipped and not self._queue.full():
             self._queue.put_nowait(said("skipped", {"count": self._skipped}))
             self._skipped = 0
-        if self._queue.full():
-            self._skipped += events
-        else:
+        while self._owed and not self._queue.full():
+            first = next(iter(self._owed))
+            del self._owed[first]
+            self._queue.put_nowait(first)
+        if not self._queue.full():
             self._queue.put_nowait(message)
+        elif must:
+            self._owed[message] = None
+        else:
+            self._skipped += events
 
     def end(self) -> None:
         """Let `messages` come to an end."""
@@ -187,7 +212,8 @@ class Live:
                     self._now = said("status", status)
                     self._put(self._now)
                 for identity in changed:
-                    self._put(said("cluster", {"id": identity}))
+                    for listener in self._listeners:
+                        listener.put(said("cluster", {"id": identity}), must=True)
             await asyncio.sleep(STATUS_EVERY)
 
     def _looked(self) -> tuple[Mapping[str, Any], list[str]]:
@@ -207,12 +233,16 @@ class Live:
                 self._row = None
                 continue
             with suppress(StreamclustError, sqlite3.Error, OSError):
-                self._hub.offer(await anyio.to_thread.run_sync(self._stored))
+                self._hub.offer(*await anyio.to_thread.run_sync(self._stored))
 
-    def _stored(self) -> list[Event]:
+    def _stored(self) -> tuple[list[Event], int]:
+        """Return the newest events that were stored since the last look, and how many others there were."""
         with self._site.results() as reader:
-            events, self._row = reader.after(self._row, BACKLOG)
-        return events
+            _, newest = reader.after(None, 0)
+            before = newest if self._row is None else min(self._row, newest)
+            first = max(before, newest - BACKLOG)
+            events, self._row = reader.after(first, BACKLOG)
+        return events, first - before
 
     def _put(self, message: bytes, events: int = 0) -> None:
         for listener in self._listeners:

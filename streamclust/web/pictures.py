@@ -12,6 +12,7 @@ import numpy as np
 from streamclust.core import png
 from streamclust.core.profile_spec import ProfileSpec
 from streamclust.core.types import F64
+from streamclust.signal.strongest import BACKGROUND_DB, strongest
 from streamclust.store.buffer_reader import BufferReader, Filter
 from streamclust.store.kept import Kept, priority
 from streamclust.web import queries
@@ -92,12 +93,21 @@ def mean(windows: Sequence[Kept], model: InUse | None) -> F64 | None:
     return _mean(np.stack([above(window, model) for window in windows])) if windows else None
 
 
-def dominant(power: F64, profile: ProfileSpec) -> float | None:
-    """Return the frequency with most power above noise (F, T), Hz; None where there is nothing but noise."""
-    there = np.isfinite(power)
-    spectrum = np.where(there, power, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
-    low, spacing = profile.bins[0], profile.rate_hz / profile.stft.nfft
-    return (low + int(spectrum.argmax())) * spacing if len(spectrum) and spectrum.max() > 1.0 else None
+def dominant(windows: Sequence[Kept], profile: ProfileSpec, model: InUse | None, cluster: str) -> list[float]:
+    """Return the frequency with most power of each window, Hz, measured as the model's table does for the whole cluster.
+
+    That is where the power itself, not its ratio, is farthest above the usual noise; of a cluster that is background, or that
+    no model knows, where there is most power at all.
+    """
+    noise = None
+    if model is not None and float(model.about(cluster).get("excess_db") or 0.0) >= BACKGROUND_DB:
+        noise = np.asarray(model.bundle.fallback_median, np.float64).mean(axis=0)
+    found = [
+        strongest(window.logp.astype(np.float32), noise, profile)
+        for window in windows
+        if noise is None or window.logp.shape[1:2] == noise.shape
+    ]
+    return [each for each in found if each is not None]
 
 
 def of_power(power: F64) -> bytes:

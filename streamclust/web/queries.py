@@ -202,15 +202,20 @@ def event(reading: Reading, window_id: str) -> Event | None:
 
 
 def most_novel(reading: Reading, since_ns: int, limit: int) -> list[Event]:
-    """Return the events with the highest novelty that start then or later, the most novel first."""
-    sql = f"""SELECT {COLUMNS} FROM assignments WHERE is_novel = 1 AND start_ns >= ?
-              ORDER BY novelty DESC, start_ns DESC, window_id LIMIT ?"""  # noqa: S608 — constants only
-    if not _relabelled(reading):
-        return [event_of(row) for row in reading.rows(sql, since_ns, limit)]
+    """Return the events with the highest novelty that start then or later, the most novel first.
+
+    Novelty is a share of windows that were looked at when the model was made, so all that lies beyond them has 1. Among
+    equals those come first that are least certain of their cluster, then the newest.
+    """
     terms = "is_novel = 1 AND start_ns >= ?"
-    both = f"{_select('labelled', [_CHANGED, terms])} UNION ALL {_select('assignments', [terms, _AS_IT_CAME])}"
-    order = " ORDER BY novelty DESC, start_ns DESC, window_id LIMIT ?"
-    return [event_of(row) for row in reading.rows(both + order, since_ns, since_ns, limit)]
+    parts, values = [_select("assignments", [terms])], [since_ns]
+    if _relabelled(reading):
+        parts = [_select("labelled", [_CHANGED, terms]), _select("assignments", [terms, _AS_IT_CAME])]
+        values = [since_ns, since_ns]
+    surest = "(SELECT MAX(value) FROM json_each(memberships))"
+    sql = f"""SELECT {COLUMNS} FROM ({" UNION ALL ".join(parts)})
+        ORDER BY novelty DESC, {surest}, start_ns DESC, window_id LIMIT ?"""  # noqa: S608 — constants only
+    return [event_of(row) for row in reading.rows(sql, *values, limit)]
 
 
 def span(reading: Reading) -> tuple[int, int] | None:

@@ -136,6 +136,8 @@ class Vitals(NamedTuple):
     """Why it is not ready."""
     degraded: Mapping[str, str] = {}
     """What works, but not as it should: part -> why."""
+    running: bool = True
+    """Whether there is a daemon; without one nothing is live, however new the data are."""
 
 
 class Activate(Protocol):

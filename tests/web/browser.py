@@ -17,6 +17,7 @@ from streamclust.core.clock import SystemClock
 from streamclust.core.specs import Config
 from streamclust.core.types import Event
 from streamclust.signal.grid import window_id
+from streamclust.store.models import ModelStore
 from streamclust.store.results import DATABASE, Results
 from streamclust.web.live import Hub
 from streamclust.web.server import serve
@@ -25,7 +26,7 @@ from streamclust.web.site import Site, Vitals
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 DESK = {"width": 1360, "height": 900}
 PHONE = {"width": 360, "height": 740}
-PATIENCE_MS = 10_000
+PATIENCE_MS = 30_000
 
 
 class Served(NamedTuple):
@@ -40,8 +41,11 @@ class Served(NamedTuple):
 
 
 @contextlib.contextmanager
-def served(state: Path, **settings) -> Iterator[Served]:
-    """Serve the page of a state directory, as in a daemon that is well; `settings` go into the section `web`."""
+def served(state: Path, *, running: bool = True, **settings) -> Iterator[Served]:
+    """Serve the page of a state directory, as in a daemon that is well, or without one; `settings` go into the section `web`.
+
+    A model that is to be used holds at once, and the reports say who wanted it.
+    """
     config = Config.model_validate(
         {
             "state": {"dir": str(state)},
@@ -51,10 +55,14 @@ def served(state: Path, **settings) -> Iterator[Served]:
     )
     hub, reports = Hub(), []
 
+    clock = SystemClock()
+
     def activate(version, by, reason):
         reports.append(f"{by} wants model {version}: {reason}")
+        ModelStore(state / "models").activate(version, by=by, reason=reason, at_ns=clock.now_ns())
 
-    site = Site(config, state, SystemClock(), lambda: Vitals(ready=True), activate, reports.append)
+    reasons = () if running else ("daemon: none runs on this state directory",)
+    site = Site(config, state, clock, lambda: Vitals(running, reasons, running=running), activate, reports.append)
     server = serve(site, hub)
     server.start()
     try:
@@ -64,7 +72,7 @@ def served(state: Path, **settings) -> Iterator[Served]:
         site.pool.close()
 
 
-def arrives(into: Served, stream: str, start_ns: int, cluster: str | None, *, novel: bool = False) -> Event:
+def arrives(into: Served, stream: str, start_ns: int, cluster: str | None, *, novel: bool = False, **changes) -> Event:
     """Let one window be classified, as the daemon does: durable first, then told to whoever listens."""
     profile = into.site.config.profile
     event = Event(
@@ -81,7 +89,7 @@ def arrives(into: Served, stream: str, start_ns: int, cluster: str | None, *, no
         gap_fraction=0.0,
         flags=(),
         processed_at_ns=start_ns + profile.window_ns,
-    )
+    )._replace(**changes)
     with contextlib.closing(Results(into.site.state / DATABASE)) as results:
         results.commit([event], (), {}, event.processed_at_ns)
     into.hub.offer([event])
@@ -154,8 +162,7 @@ class Look:
             self.wrong.append(f"{message.type}: {message.text}")
 
     def _answered(self, response) -> None:
-        none_kept = response.status == 404 and response.url.endswith("/waveform")  # of a window with a picture alone
-        if response.status >= 400 and not none_kept:
+        if response.status >= 400:
             self.wrong.append(f"{response.status}: {response.url}")
 
     def at(self, route: str, ready: str = "h1"):

@@ -86,6 +86,7 @@ def test_one_event_has_every_label_and_says_whether_it_is_kept(asker, filled):
     ]
 
     assert found["kept"] is True
+    assert {asker.get(f"/api/v1/events/{each}").json()["wave"] for each in filled.kept} == {True, False}
     assert found["labels"] == [{"model": 1, "cluster": found["cluster"]}]
     assert [1, 2] in [[label["model"] for label in given] for given in labels]
     assert asker.get("/api/v1/events/nope").status_code == 404

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -21,6 +22,7 @@ def test_the_map_has_kept_windows_as_they_are_shown(filled):
     assert {point[2] for point in found["points"]} <= set(filled.clusters) - {filled.of_kind[1]}
     assert found["missing"] == 0
     assert [name[:3] for name in found["axes"]] == ["PC1", "PC2"]
+    assert all(re.fullmatch(r"PC\d \(\d+ % of the variance\)", name) for name in found["axes"])
     assert len(few["points"]) == 5
 
 

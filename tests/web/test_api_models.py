@@ -7,6 +7,9 @@ import pytest
 from web_client import client, site
 
 from streamclust.core.types import NS
+from streamclust.store.models import ModelStore
+from streamclust.store.shelf import REASONS, REFUSED
+from streamclust.web.api_models import _losses
 
 
 @pytest.fixture
@@ -19,9 +22,26 @@ def copied(tmp_path, filled):
     made.models.activate(2, active_from_ns=0, by="retrain", reason="drift", at_ns=NS)
     checks = [{"name": "entropy", "passed": True}]
     lines = [
-        {"at_ns": NS, "kind": "refused", "version": 1, "reasons": ["entropy: too low"], "figures": {}, "why": "clock"},
-        {"at_ns": 2 * NS, "kind": "promoted", "version": 2, "reasons": [], "figures": {"checks": checks, "loss": 0.5}},
+        {
+            "at_ns": NS,
+            "kind": "refused",
+            "version": 1,
+            "reasons": ["entropy: too low"],
+            "figures": {"loss": 4.0},
+            "why": "clock",
+        },
+        {
+            "at_ns": 2 * NS,
+            "kind": "promoted",
+            "version": 2,
+            "reasons": [],
+            "figures": {"checks": checks, "loss": 0.5, "losses": [2.0, 1.0, 0.5]},
+        },
     ]
+    shelf = ModelStore(made.models.directory / REFUSED)
+    reasons = {"reasons": ["entropy: too low"], "checks": [{"name": "entropy", "ok": False}]}
+    shelf.publish({**made.models.load(1), REASONS: json.dumps(reasons).encode()})
+    shelf.publish({**made.models.load(1), REASONS: b"[]"})
     text = "\n".join(map(json.dumps, lines))
     (state / "retrain.jsonl").write_text(f'{text}\n{{"torn": \n[]\n')
     (state / "retrain.1.jsonl").write_text(
@@ -50,10 +70,30 @@ def test_versions_are_listed_with_what_the_gate_said(copied):
     assert newest["size"] > 1000
 
 
+def test_refused_candidates_are_listed_apart_with_why(copied):
+    with client(copied) as asker:
+        broken, refused = asker.get("/api/v1/models").json()["refused"]
+    assert (refused["number"], refused["clusters"], refused["method"]) == (1, 6, "gmm")
+    assert refused["gate"] == {
+        "passed": False,
+        "reasons": ["entropy: too low"],
+        "checks": [{"name": "entropy", "ok": False}],
+    }
+    assert refused["losses"] == [4.0]
+    assert (broken["number"], broken["gate"]["reasons"], broken["losses"]) == (2, [], [])
+
+
+@pytest.mark.parametrize("told", [None, {}, [], {"losses": "x"}, {"losses": [True, "1"], "loss": None}])
+def test_a_journal_of_another_hand_has_no_losses(told):
+    assert _losses(told) == []
+
+
 def test_one_version_is_told_whole(copied):
     with client(copied) as asker:
         found = asker.get("/api/v1/models/2").json()
-        assert found["losses"] == [0.5]
+        assert found["losses"] == [2.0, 1.0, 0.5]
+        assert "losses" not in found["figures"]
+        assert asker.get("/api/v1/models/1").json()["losses"] == []
         assert found["card"]["method"] == "gmm"
         assert [row["cluster"] for row in found["table"]] == ["C1", "C2", "C3", "C4", "C5", "C6"]
         assert asker.get("/api/v1/models/3").status_code == 404
@@ -95,7 +135,7 @@ def test_what_cannot_be_promoted_says_why(copied, tmp_path):
             assert sent.status_code == 422
     with client(site(tmp_path / "empty")) as asker:
         assert asker.post("/api/v1/models/rollback").status_code == 409
-        assert asker.get("/api/v1/models").json() == {"items": [], "current": None}
+        assert asker.get("/api/v1/models").json() == {"items": [], "current": None, "refused": []}
 
 
 def test_nobody_pins_by_a_name(copied):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from web.filled import fill
 from web_client import client, site
 
 from streamclust.signal.mseed import Payload, decode
@@ -25,7 +26,26 @@ def test_a_kept_window_has_a_spectrogram_and_some_have_a_waveform(asker, filled)
             assert len(told["samples"]) <= 2000
             assert told["rate"] * 40.96 == pytest.approx(len(told["samples"]))
             assert told["start"] < told["end"]
-    assert codes == {200, 404}
+        else:
+            assert waveform.content == b""
+    assert codes == {200, 204}
+
+
+def test_a_window_that_is_not_kept_is_no_error(asker, filled):
+    events = asker.get("/api/v1/events", params={"order": "oldest", "limit": 3}).json()["items"]
+
+    for event in events:
+        assert event["window_id"] not in filled.kept
+        for what in ("spectrogram.png", "waveform"):
+            answer = asker.get(f"/api/v1/windows/{event['window_id']}/{what}")
+            assert (answer.status_code, answer.content) == (204, b"")
+
+
+def test_a_cluster_of_which_nothing_is_kept_has_no_picture_and_that_is_no_error(tmp_path):
+    made = fill(tmp_path / "state", 60, kept=0)
+    with client(site(made.state)) as asker:
+        assert asker.get(f"/api/v1/clusters/{made.clusters[0]}/spectrogram.png").status_code == 204
+        assert asker.get(f"/api/v1/clusters/{made.clusters[0]}/waveforms.mseed").status_code == 404
 
 
 def test_a_cluster_has_a_mean_spectrogram_and_its_waveforms(asker, filled):
@@ -45,7 +65,7 @@ def test_a_cluster_has_a_mean_spectrogram_and_its_waveforms(asker, filled):
     "path",
     ["windows/nope/spectrogram.png", "windows/nope/waveform", "windows/%2e%2e%2fx/waveform", "clusters/C99/spectrogram.png", "clusters/%22%0d%0aX/waveforms.mseed"],
 )  # fmt: skip
-def test_what_is_not_kept_is_not_found(asker, path):
+def test_what_never_was_is_not_found(asker, path):
     answer = asker.get(f"/api/v1/{path}")
 
     assert answer.status_code == 404

@@ -62,9 +62,10 @@ def test_the_detail_has_pictures_history_and_distributions(made, filled):
     assert sum(each["share"] for each in found["streams"]) == pytest.approx(1)
     assert len(found["peak"]["edges"]) == len(found["peak"]["counts"]) + 1
     counts, edges = found["dominant_hz_counts"]["counts"], found["dominant_hz_counts"]["edges"]
-    there = [edge for edge, count in zip(edges, counts, strict=False) if count]
-    assert there[0] < 2.6  # tremor
-    assert 11 < there[-1] < 12.6  # a machine
+    (low, high), *_, (_, last) = [(a, b) for a, b, count in zip(edges, edges[1:], counts, strict=False) if count]
+    assert low < 2.6 < high + 1  # tremor
+    assert last == pytest.approx(12.5, abs=0.5)  # a machine
+    assert edges == sorted(set(edges))
 
 
 def test_an_unknown_cluster_is_not_found(made):

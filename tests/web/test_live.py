@@ -16,7 +16,7 @@ from streamclust.core.types import NS, Event
 from streamclust.store.identities import IDENTITIES, Identities
 from streamclust.store.results import DATABASE, Results
 from streamclust.web import live as module
-from streamclust.web.live import BACKLOG, PER_TICK, QUEUE, Hub, Listener, Live, said
+from streamclust.web.live import BACKLOG, PER_TICK, QUEUE, TICK, Hub, Listener, Live, said
 from streamclust.web.server import serve
 
 
@@ -47,15 +47,38 @@ def test_nothing_is_kept_while_nobody_listens():
     assert hub.take(10) == ([], 0)
 
 
+def numbers(events):
+    return [int(each.window_id[1:]) for each in events]
+
+
+def test_two_hundred_a_second_are_told_even_when_they_come_all_at_once():
+    hub = Hub()
+    hub.listened_to(yes=True)
+    hub.offer([event(n) for n in range(200)])
+    taken = [hub.take(PER_TICK) for _ in range(round(1 / TICK))]
+    assert [n for events, _ in taken for n in numbers(events)] == list(range(200))
+    assert [skipped for _, skipped in taken] == [0] * len(taken)
+
+
 def test_a_flood_is_cut_and_counted_and_offering_never_waits():
     hub = Hub()
     hub.listened_to(yes=True)
-    for _ in range(5):
-        hub.offer([event(n) for n in range(BACKLOG)])
+    for turn in range(5):
+        hub.offer([event(n) for n in range(turn * BACKLOG, (turn + 1) * BACKLOG)])
     events, skipped = hub.take(PER_TICK)
-    assert [e.window_id for e in events] == [f"w{n}" for n in range(PER_TICK)]
-    assert skipped == 5 * BACKLOG - PER_TICK
+    assert numbers(events) == list(range(4 * BACKLOG, 4 * BACKLOG + PER_TICK))  # the newest
+    assert skipped == 4 * BACKLOG
+    assert len(hub.take(10**6)[0]) == BACKLOG - PER_TICK
     assert hub.take(PER_TICK) == ([], 0)
+
+
+def test_who_comes_later_hears_nothing_of_what_was_before():
+    hub = Hub()
+    hub.listened_to(yes=True)
+    hub.offer([event(n) for n in range(2 * BACKLOG)])
+    hub.listened_to(yes=False)
+    hub.listened_to(yes=True)
+    assert hub.take(BACKLOG) == ([], 0)
 
 
 def test_offering_from_a_thread_loses_and_doubles_nothing():
@@ -70,9 +93,9 @@ def test_offering_from_a_thread_loses_and_doubles_nothing():
         skips += skipped
     thread.join()
     events, skipped = hub.take(BACKLOG)
-    numbers = [int(e.window_id[1:]) for e in got + events]
-    assert len(numbers) + skips + skipped == count
-    assert numbers == sorted(set(numbers))
+    there = numbers(got + events)
+    assert len(there) + skips + skipped == count
+    assert there == sorted(set(there))
 
 
 def test_a_listener_that_does_not_read_is_told_what_it_missed():
@@ -96,6 +119,33 @@ def test_a_listener_that_does_not_read_is_told_what_it_missed():
     assert found.index(said("skipped", {"count": 50})) < found.index(said("assignment", {"n": "new"}))
 
 
+def test_a_listener_that_does_not_read_hears_of_a_changed_cluster_once_when_it_does():
+    changed = said("cluster", {"id": "C7"})
+
+    async def run():
+        listener = Listener()
+        messages = listener.messages()
+        for number in range(QUEUE + 50):
+            listener.put(said("assignment", {"n": number}), 1)
+            listener.put(changed, must=True)
+        found = [await anext(messages) for _ in range(100)]
+        before = found.count(changed)
+        for number in range(10):
+            listener.put(said("assignment", {"n": f"new{number}"}), 1)
+        listener.end()
+        with suppress(StopAsyncIteration):
+            while True:
+                found.append(await anext(messages))
+        return before, found
+
+    before, found = asyncio.run(run())
+    after = found[100:]
+    assert before < 100
+    assert after.count(changed) == QUEUE // 2 - before + 1
+    assert after[-11] == changed or changed in after[-12:]
+    assert len(found) <= QUEUE + 20
+
+
 def test_pages_see_events_as_they_are_stored(filled):
     hub = Hub()
     with client(site(filled.state), hub) as asker, asker.stream("GET", "/api/v1/live") as answer:
@@ -106,7 +156,7 @@ def test_pages_see_events_as_they_are_stored(filled):
         hub.offer(made)
         assert told(lines, "assignment", 3) == [e.as_dict() for e in made]
         hub.offer([event(n) for n in range(500)])
-        assert told(lines, "skipped") == [{"count": 500 - PER_TICK}]
+        assert told(lines, "skipped") == [{"count": 500 - BACKLOG}]
 
 
 def test_the_status_comes_by_itself_and_has_no_scopes_of_another(filled, monkeypatch):
@@ -158,6 +208,24 @@ def test_beside_no_daemon_the_database_is_followed(tmp_path, monkeypatch):
         finally:
             server.close()
     assert all(each["window_id"] != "w1" for each in found)
+
+
+def test_beside_no_daemon_a_second_of_two_hundred_is_told_and_of_more_the_newest(tmp_path):
+    with closing(Results(tmp_path / DATABASE)) as results:
+        made = site(tmp_path)
+        results.commit([event(0)], (), {}, 1)
+        live = Live(made, None, dict)
+        first = live._stored()
+        results.commit([event(n) for n in range(1, 201)], (), {}, 1)
+        full = live._stored()
+        results.commit([event(n) for n in range(201, 1701)], (), {}, 1)
+        flood = live._stored()
+        nothing = live._stored()
+        made.close()
+
+    assert first == nothing == ([], 0)
+    assert (numbers(full[0]), full[1]) == (list(range(1, 201)), 0)
+    assert (numbers(flood[0]), flood[1]) == (list(range(1501, 1701)), 1300)
 
 
 def test_only_so_many_listen_at_once(filled, monkeypatch):

@@ -215,16 +215,6 @@ def test_times_are_utc_wherever_the_reader_is(shop, look):
     assert f"{start[:10]} {start[11:23]} UTC" in page.locator(".detail").inner_text()
 
 
-def test_streams_are_listed_with_state_and_quality(shop, look):
-    made, served_page = shop
-    page = look(served_page.url).at("streams", "tbody tr[data-stream]")
-
-    assert {row.get_attribute("data-stream") for row in page.locator("tbody tr").all()} == set(made.streams)
-    page.get_by_label("Search streams").fill("davox")
-    assert page.locator("tbody tr").count() == 1
-    assert "CH.DAVOX..HHZ" in page.locator("tbody").inner_text()
-
-
 @pytest.mark.parametrize("route", ["overview", "events", "streams", "help"])
 def test_hostile_names_are_text(bad_names, look, route):
     _, served_page = bad_names

@@ -5,13 +5,12 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from web.browser import served
-from web.filled import fill, model
+from web.browser import served, until
+from web.filled import fill
+from web.retrained import retrained
 
 from streamclust.core.types import NS
 from streamclust.store.identities import IDENTITIES, Identities
-from streamclust.store.models import ModelStore
-from streamclust.train.identity import Swap, switched
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
@@ -96,8 +95,8 @@ def test_a_cluster_is_named_by_keyboard_alone_and_the_name_is_undone(own, look):
     assert after.name is None
 
 
-def test_a_name_survives_a_retrain_and_the_lineage_shows_the_new_model(own, look):
-    made, served_page = own
+def test_a_name_survives_a_retrain_and_the_lineage_shows_the_new_model(ripe, look):
+    made, served_page = ripe
     cluster = made.of_kind[0]
     page = look(served_page.url).at(f"clusters/{cluster}", ".curation")
     page.keyboard.press("l")
@@ -105,17 +104,11 @@ def test_a_name_survives_a_retrain_and_the_lineage_shows_the_new_model(own, look
     page.keyboard.press("Enter")
     page.locator("h1", has_text="background").wait_for()
 
-    bundle, _ = model()
-    store = ModelStore(made.state / "models")
-    version = store.publish(bundle.to_bytes())
-    at_ns = made.newest_ns + NS
-    store.activate(version, active_from_ns=at_ns, by="retrain", reason="passed the gate", at_ns=at_ns)
-    with closing(Identities(made.state / IDENTITIES)) as identities:
-        identities.record(switched(bundle.clusters, bundle.clusters, Swap(at_ns, 1, version)))
+    old, new = retrained(served_page)
     page.reload()
     page.locator(".curation").wait_for()
 
-    assert version == 2
+    assert old["model.safetensors"] != new["model.safetensors"]
     assert "background" in page.locator("h1").inner_text()
     assert "v2" in page.locator(".lineage").text_content()
     page = look(served_page.url).at("clusters", ".cluster-card")
@@ -157,20 +150,11 @@ def test_note_colour_mute_watch_and_merge_are_done_journalled_and_undone(own, lo
     page.locator(".table td", has_text="grace").first.wait_for()
     for count in range(1, 6):  # one after the other
         page.keyboard.press("z")
-        page.wait_for_function(
-            "count => document.querySelectorAll('tr .badge').length >= count", arg=count
+        until(
+            page, "(count) => document.querySelectorAll('tr .badge').length >= count", count
         )  # an undo in the journal
     after, _ = known(made.state, cluster)
     assert (after.note, after.colour, after.mute, after.alarm, after.merged_into) == (None, None, False, False, None)
-
-
-def test_a_split_says_why_it_is_not_possible(shop, look):
-    made, served_page = shop
-    page = look(served_page.url).at(f"clusters/{made.of_kind[2]}", ".curation")
-
-    page.keyboard.press("s")
-
-    assert "split by a retrain" in page.locator("dialog").inner_text()
 
 
 def test_the_detail_shows_exemplars_charts_streams_lineage_and_journal(shop, look):
@@ -207,7 +191,7 @@ def test_a_cluster_that_is_not_there_is_told(shop, look):
 def test_the_map_is_picked_from_and_a_lasso_lists_windows(shop, look):
     _, served_page = shop
     page = look(served_page.url).at("map", ".map-legend li")
-    page.wait_for_function("document.querySelector('.scatter-canvas').width > 300")
+    until(page, "document.querySelector('.scatter-canvas').width > 300")
     box = page.locator(".scatter-canvas").bounding_box()
 
     page.keyboard.press("a")
@@ -228,38 +212,6 @@ def test_the_map_is_picked_from_and_a_lasso_lists_windows(shop, look):
     page.locator(".map-legend input").first.uncheck()
     page.keyboard.press("Escape")
     page.locator(".map-side", has_text="Click on a point").wait_for()
-
-
-def test_the_most_novel_windows_are_listed_with_their_nearest_cluster(shop, look):
-    _, served_page = shop
-    page = look(served_page.url).at("novelty", ".novelty")
-
-    page.keyboard.press("j")
-
-    assert page.locator(".novelty").first.get_by_text("nearest").is_visible()
-    assert page.evaluate("document.activeElement.className") == "novelty-link"
-    page.keyboard.press("Enter")
-    page.locator("#page[data-page='events'] h1").wait_for()
-
-
-def test_promote_asks_first_and_rollback_goes_to_the_version_before(own, look):
-    made, served_page = own
-    bundle, _ = model()
-    store = ModelStore(made.state / "models")
-    store.publish(bundle.to_bytes())
-    page = look(served_page.url).at("models", "tbody tr")
-
-    page.get_by_role("button", name="v2").click()
-    page.get_by_role("button", name="Promote").click()
-    page.locator("dialog").get_by_role("button", name="Cancel").click()
-    asked_nothing = list(served_page.reports)
-    page.get_by_role("button", name="Promote").click()
-    page.locator("dialog input").fill("looks better")
-    page.locator("dialog").get_by_role("button", name="Promote").click()
-    toast(page, "Version 2 is in use")
-
-    assert asked_nothing == []
-    assert [report.partition(" wants ")[2] for report in served_page.reports] == ["model 2: looks better"]
 
 
 def test_hostile_names_are_text_in_every_view_of_clusters(own, look):

@@ -188,7 +188,7 @@ def test_the_second_of_two_uploads_waits_with_its_place_in_the_queue(shop, look)
     ("name", "data", "says"),
     [
         ("paper.pdf", b"%PDF-1.7 ...", "its name must end in one of"),
-        ("not.mseed", b"%PDF-1.7 ...", "its first bytes are not those of mseed"),
+        ("not.mseed", b"%PDF-1.7 ...", "its first bytes are not those of miniSEED"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_at_the_form(shop, look, name, data, says):

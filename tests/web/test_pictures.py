@@ -60,9 +60,30 @@ def test_power_is_shown_above_the_noise_of_the_stream(made, filled):
     machine = pictures.mean(pictures.some(made, filled.of_kind[5:]), model)
 
     assert abs(np.median(quiet)) < 3
-    assert pictures.dominant(machine, PROFILE) == pytest.approx(12.5, abs=0.5)
-    assert pictures.dominant(np.zeros((65, 3)), PROFILE) is None
-    assert pictures.dominant(np.full((65, 3), np.nan), PROFILE) is None
+    assert np.nanmean(machine, axis=1).argmax() == pytest.approx(
+        12.5 / 100 * PROFILE.stft.nfft - PROFILE.bins[0], abs=1
+    )
+
+
+def test_windows_are_strongest_where_the_table_says_their_cluster_is(tmp_path):
+    made = fill(tmp_path / "state", 240, kept=240)
+    here = site(made.state)
+    model = here.bundles.current()
+
+    for cluster in made.clusters:
+        windows, told = pictures.some(here, [cluster]), model.about(cluster)
+        found = pictures.dominant(windows, PROFILE, model, cluster)
+
+        assert len(found) == len(windows) > 5
+        near = [abs(each - told["peak_hz"]) <= 2 * PROFILE.rate_hz / PROFILE.stft.nfft for each in found]
+        assert np.mean(near) > 0.3, (told["description"], told["peak_hz"], sorted(found))
+
+
+def test_nothing_is_strongest_where_nothing_is(made, filled):
+    window = pictures.kept(made, filled.kept[0])
+
+    assert pictures.dominant([window._replace(logp=window.logp * np.nan)], PROFILE, None, "C1") == []
+    assert len(pictures.dominant([window], PROFILE, None, "C1")) == 1
 
 
 def test_without_a_model_power_is_shown_above_the_quiet_part(made, filled):

@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from itertools import product
 
 import pytest
@@ -13,7 +14,7 @@ from web.filled import fill
 from web_client import site
 
 from streamclust.core.types import NS
-from streamclust.store.results import upgrade
+from streamclust.store.results import DATABASE, Results, upgrade
 from streamclust.web import queries
 from streamclust.web.queries import DAY_NS, HOUR_NS, Place, Tally, Wanted
 
@@ -154,6 +155,31 @@ def test_the_most_novel_come_first(reading, everything):
     found = queries.most_novel(reading, since, 5)
 
     assert found == sorted(novel, key=lambda e: (-e.novelty, -e.start_ns, e.window_id))[:5]
+
+
+def test_of_equally_novel_windows_the_least_certain_come_first_and_then_the_newest(tmp_path):
+    state = fill(tmp_path / "state", 40, kept=0).state
+    with closing(Results(state / DATABASE)) as results:
+        (some,) = results.recent(1)
+        sure = {"a": 0.9, "b": 0.4, "c": 0.4, "d": 0.99}
+        at = {"a": 1, "b": 2, "c": 3, "d": 4}
+        results.commit(
+            [
+                some._replace(
+                    window_id=name,
+                    start_ns=some.start_ns + at[name],
+                    memberships={"C1": share, "C2": 1 - share},
+                    novelty=0.9999 if name == "d" else 1.0,
+                    is_novel=True,
+                )
+                for name, share in sure.items()
+            ],
+            *((), {}, 1),
+        )
+    with site(state).results() as reading:
+        found = queries.most_novel(reading, some.start_ns + 1, 10)
+
+    assert [each.window_id for each in found] == ["c", "b", "a", "d"]
 
 
 def test_a_strip_has_the_last_windows_of_a_stream_oldest_first(made, reading, everything):

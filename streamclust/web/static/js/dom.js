@@ -89,6 +89,7 @@ const ICONS = {
   mute: "M4 9v6h4l5 4V5L8 9zM17 9l4 6M21 9l-4 6",
   pen: "M4 20l1-5L16 4l4 4L9 19z",
   merge: "M6 4v4a6 6 0 0 0 6 6 6 6 0 0 0 6-6V4M12 14v6",
+  split: "M6 20v-4a6 6 0 0 1 6-6 6 6 0 0 1 6 6v4M12 10V4",
   check: "M5 12l5 5 9-10",
   warn: "M12 4l9 16H3zM12 10v4M12 17h.01",
   pin: "M9 4h6l-1 6 3 3H7l3-3zM12 13v7",

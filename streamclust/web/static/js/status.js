@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { h, replace } from "./dom.js";
 import { onLive } from "./live.js";
-import { ms, span } from "./time.js";
+import { ms, span, utc } from "./time.js";
 
 const state = { status: null, asked: null, offset: 0 };
 const listeners = new Set();
@@ -53,7 +53,7 @@ export function known() {
 
 /** Whether no daemon runs, and what is shown is what one has left. */
 export function alone(status) {
-  return !status.ready && (status.reasons ?? []).some((reason) => reason.startsWith("daemon:"));
+  return status.running === false;
 }
 
 /** [word, kind of badge] for the whole. */
@@ -74,7 +74,7 @@ export function startStatus(node) {
       const [word, kind] = health(status);
       const behind = lag(status);
       replace(node, h("span", { class: `badge ${kind}` }, h("span", { class: ["dot", status.ready && "pulse"] }), word),
-        h("div", { class: "small" }, behind === null ? "no data yet" : `newest ${span(behind)} ago`));
+        h("div", { class: "small" }, behind === null ? "no data yet" : alone(status) ? `last data ${utc(status.newest).slice(0, 10)}` : `newest ${span(behind)} ago`));
     }
   };
   onStatus(paint);

@@ -115,6 +115,12 @@ export function percent(share) {
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;
 }
 
+/** A share of windows that lie less far out; what is beyond all of them is more than can be told. */
+export function novelty(share) {
+  if (share === null || share === undefined) return "–";
+  return share >= 0.99995 ? "> 0.9999" : share.toFixed(4);
+}
+
 /** A measured number in three digits: "0.012", "1.23e6". */
 export function figure(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";

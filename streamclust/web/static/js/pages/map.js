@@ -6,8 +6,9 @@ import { clean, h, icon, replace, text } from "../dom.js";
 import { bindKeys } from "../keys.js";
 import { picture } from "../parts/picture.js";
 import { scatter } from "../parts/scatter.js";
+import { stamp } from "../parts/stamp.js";
 import { chip, clusters, labelOf, streamName, subscribe } from "../store.js";
-import { count, figure, percent, utc } from "../time.js";
+import { count, figure, novelty, percent } from "../time.js";
 import { tip } from "../tip.js";
 
 const MOST = 5000;
@@ -111,7 +112,7 @@ async function showWindow(side, [, , cluster, windowId]) {
   try {
     const event = await get(`events/${id}`, {}, { quiet: true });
     if (!facts.isConnected) return;
-    const rows = [["Start", utc(event.start)], ["Stream", streamName(event.stream)], ["Novelty", figure(event.novelty)], ["Peak", figure(event.peak)], ["Membership", percent(event.memberships?.[cluster] ?? null)]];
+    const rows = [["Start", stamp(event.start)], ["Stream", streamName(event.stream)], ["Novelty", novelty(event.novelty)], ["Peak", figure(event.peak)], ["Membership", percent(event.memberships?.[cluster] ?? null)]];
     replace(facts, rows.map(([name, value]) => [h("dt", null, name), h("dd", null, text(value))]));
     facts.after(h("a", { class: "small", href: `#/events?window=${id}` }, "Open the event"));
   } catch (error) {

@@ -2,24 +2,25 @@
 
 import { get, send } from "../api.js";
 import { dialog } from "../dialog.js";
-import { h, icon, replace, text } from "../dom.js";
+import { h, icon, replace, s, text } from "../dom.js";
 import { bindKeys } from "../keys.js";
 import { lineDrawing } from "../parts/histogram.js";
+import { stamp } from "../parts/stamp.js";
 import { currentStatus, may } from "../status.js";
 import { clusters, refresh } from "../store.js";
-import { count, day, figure, ms, span, utc } from "../time.js";
+import { count, day, figure, ms, span } from "../time.js";
 import { toast } from "../toast.js";
 
 export async function show(root, route) {
   await Promise.all([currentStatus(), clusters()]);
-  const state = { items: [], current: null, chosen: route.id ? Number(route.id) : null, trainings: [] };
+  const state = { items: [], refused: [], current: null, chosen: route.id ? (REFUSED.test(route.id) ? route.id : Number(route.id)) : null, trainings: [] };
   const list = h("div");
   const about = h("div", { class: "stack" });
   const past = h("div");
   const ends = [];
   const load = async () => {
     const [models, trainings] = await Promise.all([get("models"), get("trainings")]);
-    Object.assign(state, { items: models.items, current: models.current, trainings: trainings.items });
+    Object.assign(state, { items: models.items, refused: models.refused ?? [], current: models.current, trainings: trainings.items });
     state.chosen ??= models.current;
     paint();
   };
@@ -39,7 +40,7 @@ export async function show(root, route) {
     if (reason !== null) await act("models/rollback", reason, "Rolled back to the version before");
   };
   const paint = () => {
-    replace(list, state.items.length ? versionTable(state, choose) : noModel());
+    replace(list, state.items.length || state.refused.length ? versionTable(state, choose) : noModel());
     replace(past, pastTrainings(state.trainings));
     paintVersion(about, state, { promote, rollback });
     back.disabled = !may("operate") || state.items.every((item) => item.version === state.current || !item.activated.length);
@@ -51,8 +52,9 @@ export async function show(root, route) {
   await load();
   replace(loss, lossChart(state.trainings));
   const move = (step) => {
-    const at = state.items.findIndex((item) => item.version === state.chosen) + step;
-    if (state.items[at]) choose(state.items[at].version);
+    const all = rowsOf(state);
+    const at = all.findIndex((item) => item.version === state.chosen) + step;
+    if (all[at]) choose(all[at].version);
   };
   ends.push(bindKeys("Models", { j: ["Next version", () => move(1)], k: ["Previous version", () => move(-1)] }));
   return () => { for (const end of ends) end(); };
@@ -72,7 +74,20 @@ function why(title, message, yes, danger = false) {
   return dialog({ title, body: h("div", { class: "stack" }, h("p", null, message), h("label", { class: "field" }, h("span", null, "Reason, for the journal"), input)), actions: [["Cancel", null, ""], [yes, () => input.value.trim(), danger ? "danger" : "primary"]] });
 }
 
+const REFUSED = /^refused-\d+$/;
+
+/** Versions and refused candidates in one list, the newest first; a candidate is called "refused-3". */
+function rowsOf(state) {
+  const refused = state.refused.map((item) => ({ ...item, version: `refused-${item.number}`, refused: true, active: false, pinned: false, activated: [] }));
+  return [...state.items, ...refused].sort((a, b) => (a.made > b.made ? -1 : a.made < b.made ? 1 : 0));
+}
+
+function nameOf(item) {
+  return item.refused ? `candidate ${item.number}` : `v${item.version}`;
+}
+
 function stateOf(item) {
+  if (item.refused) return [h("span", { class: "badge bad" }, "refused"), h("span", { class: "small muted" }, item.gate.reasons.map((reason) => h("div", null, text(reason))))];
   return [
     item.active ? h("span", { class: "badge good" }, "in use") : null,
     item.pinned ? h("span", { class: "badge accent" }, icon("pin", "icon tiny"), "pinned") : null,
@@ -83,23 +98,34 @@ function stateOf(item) {
 
 function versionTable(state, choose) {
   return h("div", { class: "table-wrap" }, h("table", { class: "table" },
-    h("thead", null, h("tr", null, h("th", { scope: "col" }, "Version"), h("th", { scope: "col" }, "Made, UTC"), h("th", { scope: "col", class: "number" }, "Clusters"), h("th", { scope: "col", class: "number wide-only" }, "Windows"), h("th", { scope: "col" }, "State"))),
-    h("tbody", null, state.items.map((item) => h("tr", { class: "link", "aria-selected": String(item.version === state.chosen), onClick: () => choose(item.version) },
-      h("td", null, h("button", { class: "link-button", type: "button", title: "Show this version" }, `v${item.version}`)),
-      h("td", { class: "muted nowrap" }, utc(item.made, { zone: false })), h("td", { class: "number" }, count(item.clusters)), h("td", { class: "number wide-only" }, count(item.windows)),
-      h("td", null, h("span", { class: "row tight" }, stateOf(item))))))));
+    h("thead", null, h("tr", null, h("th", { scope: "col" }, "Version"), h("th", { scope: "col" }, "Made, UTC"), h("th", { scope: "col", class: "number wide-only" }, "Clusters"), h("th", { scope: "col", class: "number wide-only" }, "Windows"), h("th", { scope: "col" }, "State"))),
+    h("tbody", null, rowsOf(state).map((item) => h("tr", { class: ["link", item.refused && "refused"], "aria-selected": String(item.version === state.chosen), onClick: () => choose(item.version) },
+      h("td", null, h("button", { class: "link-button", type: "button", title: item.refused ? "Show this candidate" : "Show this version" }, nameOf(item))),
+      h("td", { class: "muted nowrap" }, stamp(item.made, { zone: false })), h("td", { class: "number wide-only" }, count(item.clusters)), h("td", { class: "number wide-only" }, count(item.windows)),
+      h("td", { class: "reasons" }, h("span", { class: "row tight" }, stateOf(item))))))));
+}
+
+/** A candidate that the gate refused: it was never in use and cannot be. */
+function paintRefused(node, item) {
+  replace(node, h("section", { class: "card", "aria-label": `Candidate ${item.number}` }, h("div", { class: "card-head" }, h("h2", null, `Candidate ${item.number}`), h("span", { class: "badge bad" }, "refused")),
+    h("div", { class: "card-body stack" }, facts([["Made", stamp(item.made)], ["Method", item.method], ["Clusters", count(item.clusters)], ["Trained on", item.windows === null ? "–" : `${count(item.windows)} windows`], ["Size", `${figure(item.size / 1024)} KiB`]]),
+      gate(item.gate), lossesOf(item.losses))));
 }
 
 async function paintVersion(node, state, acts) {
-  const item = state.items.find((each) => each.version === state.chosen);
+  const item = rowsOf(state).find((each) => each.version === state.chosen);
   if (!item) {
     replace(node);
+    return;
+  }
+  if (item.refused) {
+    paintRefused(node, item);
     return;
   }
   const more = h("div", { class: "stack" });
   const use = h("button", { class: "button primary small", type: "button", disabled: item.active || !may("operate"), onClick: () => acts.promote(item.version), title: may("operate") ? null : "Needs the scope operate" }, icon("check"), item.active ? "In use" : "Promote");
   replace(node, h("section", { class: "card", "aria-label": `Version ${item.version}` }, h("div", { class: "card-head" }, h("h2", null, `Version ${item.version}`), use),
-    h("div", { class: "card-body stack" }, facts([["Made", utc(item.made)], ["Method", item.method], ["Clusters", count(item.clusters)], ["Trained on", item.windows === null ? "–" : `${count(item.windows)} windows`], ["Size", `${figure(item.size / 1024)} KiB`]]), more)));
+    h("div", { class: "card-body stack" }, facts([["Made", stamp(item.made)], ["Method", item.method], ["Clusters", count(item.clusters)], ["Trained on", item.windows === null ? "–" : `${count(item.windows)} windows`], ["Size", `${figure(item.size / 1024)} KiB`]]), more)));
   try {
     const whole = await get(`models/${item.version}`, {}, { quiet: true });
     if (state.chosen !== item.version || !more.isConnected) return;
@@ -110,12 +136,13 @@ async function paintVersion(node, state, acts) {
 }
 
 function facts(rows) {
-  return h("dl", { class: "pairs" }, rows.map(([name, value]) => [h("dt", null, name), h("dd", null, text(value))]));
+  return h("dl", { class: "pairs" }, rows.map(([name, value]) => [h("dt", null, name), h("dd", null, value instanceof Node ? value : text(value))]));
 }
 
-/** The losses of one training, step by step, where the server knows more than the last one. */
+/** The losses of one training, step by step, where more than the last one was kept. */
 function lossesOf(losses) {
-  if (!Array.isArray(losses) || losses.length < 2) return null;
+  if (!Array.isArray(losses) || !losses.length) return null;
+  if (losses.length < 2) return h("section", { class: "stack tight" }, h("h3", null, "Loss"), h("p", { class: "small muted" }, `${figure(losses[0])} at the end; the training has told no other.`));
   return h("section", { class: "stack tight" }, h("h3", null, "Loss"), lineDrawing(losses.map((value, at) => [at, value]), { label: `Loss over ${losses.length} steps, the last ${figure(losses.at(-1))}`, ends: ["first step", `step ${losses.length}`] }));
 }
 
@@ -137,7 +164,7 @@ function checkTable(checks) {
 
 function activations(list) {
   if (!list.length) return null;
-  return h("section", { class: "stack tight" }, h("h3", null, "In use"), h("ul", { class: "small activations" }, list.map((one) => h("li", null, h("b", null, utc(one.at)), " by ", text(one.by), one.reason ? [": ", text(one.reason)] : null))));
+  return h("section", { class: "stack tight" }, h("h3", null, "In use"), h("ul", { class: "small activations" }, list.map((one) => h("li", null, h("b", null, stamp(one.at)), " by ", text(one.by), one.reason ? [": ", text(one.reason)] : null))));
 }
 
 function detailsOf(title, values) {
@@ -151,10 +178,19 @@ const KINDS = { promoted: "good", refused: "bad", failed: "bad", skipped: "" };
 function pastTrainings(items) {
   if (!items.length) return h("p", { class: "muted padded" }, "No training since the first model.");
   return h("div", { class: "table-wrap scroll", tabindex: 0, role: "region", "aria-label": "Trainings" }, h("table", { class: "table compact" },
-    h("thead", null, h("tr", null, h("th", { scope: "col" }, "When, UTC"), h("th", { scope: "col" }, "Outcome"), h("th", { scope: "col", class: "number" }, "Took"), h("th", { scope: "col" }, "Why"))),
-    h("tbody", null, items.map((one) => h("tr", null, h("td", { class: "nowrap" }, utc(one.at, { zone: false })),
-      h("td", null, h("span", { class: `badge ${KINDS[one.kind] ?? ""}` }, text(one.kind ?? "–"))), h("td", { class: "number" }, span(one.seconds)),
+    h("thead", null, h("tr", null, h("th", { scope: "col" }, "When, UTC"), h("th", { scope: "col" }, "Outcome"), h("th", { scope: "col", class: "number wide-only" }, "Took"), h("th", { scope: "col" }, "Why"))),
+    h("tbody", null, items.map((one) => h("tr", null, h("td", { class: "nowrap" }, stamp(one.at, { zone: false })),
+      h("td", null, h("span", { class: `badge ${KINDS[one.kind] ?? ""}` }, text(one.kind ?? "–")), spark(one.figures?.losses)), h("td", { class: "number wide-only" }, span(one.seconds)),
       h("td", { class: "small reasons" }, [one.reasons ?? []].flat().map((reason) => h("div", null, text(reason))), one.reasons?.length ? null : text(one.reason ?? (one.version ? `version ${one.version}` : ""))))))));
+}
+
+/** The loss of a training as a small curve beside it. */
+function spark(losses) {
+  if (!Array.isArray(losses) || losses.length < 2) return null;
+  const [low, high] = [Math.min(...losses), Math.max(...losses)];
+  const points = losses.map((value, at) => `${(1 + (at / (losses.length - 1)) * 58).toFixed(1)},${(15 - ((value - low) / (high - low || 1)) * 13).toFixed(1)}`);
+  const said = `Loss from ${figure(losses[0])} to ${figure(losses.at(-1))} in ${losses.length} steps`;
+  return s("svg", { viewBox: "0 0 60 16", class: "spark", role: "img", "aria-label": said }, s("title", null, said), s("polyline", { points: points.join(" "), fill: "none", stroke: "var(--accent)", "stroke-width": 1.5 }));
 }
 
 /** The loss of each training that told it, over time. */

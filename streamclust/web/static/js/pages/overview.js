@@ -50,9 +50,9 @@ function paintFacts(node, status) {
   const profile = status.profile;
   replace(node,
     fact("State", h("span", { class: `badge ${kind}` }, h("span", { class: ["dot", kind === "good" && "pulse"] }), word), reasons.join(", ") || "all parts work"),
-    fact("Newest data", behind === null ? "none yet" : h("span", null, span(Math.round(behind)), h("small", null, " ago")),
+    fact(alone(status) ? "Last data" : "Newest data", behind === null ? "none yet" : h("span", null, span(Math.round(behind)), h("small", null, " ago")),
       status.newest ? `${behind > 86400 ? `${day(status.newest)} ` : ""}${clock(status.newest)} UTC` : "waiting for the first samples"),
-    fact("Streams", h("span", null, count(status.streams.active), h("small", null, ` of ${count(status.streams.known)}`)), "active"),
+    fact("Streams", h("span", null, count(status.streams.active), h("small", null, ` of ${count(status.streams.known)}`)), alone(status) ? "live; no daemon runs" : "live"),
     fact("Windows", count(status.windows), "classified so far"),
     fact("Novel", percent(status.novel_share), "unlike the training data"),
     fact("Model", status.model === null ? "none yet" : h("a", { href: "#/models" }, `version ${status.model}`),
@@ -69,16 +69,22 @@ function latestPanel() {
     h("td", null, chip(event.cluster, { colour: colourOf(event.cluster) }), event.is_novel ? [" ", h("span", { class: "badge novel" }, "novel")] : null),
     h("td", { class: "muted" }, h("bdi", { class: "truncate block", title: event.stream }, streamName(event.stream))))));
   const soon = later(paint, 120);
+  const skips = h("p", { class: "small muted padded", role: "status" });
+  let skipped = 0;
   const node = h("section", { class: "card flush", "aria-labelledby": "latest-title" },
     h("div", { class: "card-head" }, h("h2", { id: "latest-title" }, "Latest windows"), h("a", { class: "small", href: "#/events" }, "All events")),
     h("div", { class: "card-body" }, h("table", { class: "table compact latest" },
-      h("thead", null, h("tr", null, h("th", null, "Start, UTC"), h("th", null, "Cluster"), h("th", null, "Stream"))), list)));
+      h("thead", null, h("tr", null, h("th", null, "Start, UTC"), h("th", null, "Cluster"), h("th", null, "Stream"))), list), skips));
   const ends = [
     onLive("assignment", (event) => {
       if (shown.some((old) => old.window_id === event.window_id)) return;
       for (const old of shown) old.fresh = false;
       shown = sorted([{ ...event, fresh: true }, ...shown]);
       soon();
+    }),
+    onLive("skipped", ({ count: more }) => {
+      skipped += more;
+      replace(skips, `${count(skipped)} more came too fast to be shown here one by one; they are among the events.`);
     }),
     subscribe(paint), soon.cancel,
   ];

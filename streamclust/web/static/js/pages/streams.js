@@ -13,7 +13,8 @@ import { clock, count, day, ms, percent, span, utc } from "../time.js";
 const STRIP_SECONDS = 1800;
 const SHOWN = 60;
 const REFRESH_MS = 15000;
-const STATES = { live: "good", late: "warn", silent: "bad" };
+const STATES = { live: "good", late: "warn", silent: "bad", stopped: "" };
+const MEANS = { live: "Windows of it were classified just now", late: "It is behind the others, or nothing was classified for a while", silent: "Nothing has come for long", stopped: "No daemon runs: this is what one has left" };
 
 export async function show(root) {
   const state = { items: [], search: "", only: "", limit: SHOWN, strips: new Map(), asked: 0 };
@@ -97,7 +98,7 @@ function drawMini(canvas, width, windows) {
 
 function paintStates(node, state, paint) {
   const number = (name) => state.items.filter((item) => !name || item.state === name).length;
-  replace(node, [["", "All"], ["live", "Live"], ["late", "Late"], ["silent", "Silent"]].map(([name, title]) => h("button", {
+  replace(node, [["", "All"], ["live", "Live"], ["late", "Late"], ["silent", "Silent"], ["stopped", "Stopped"]].filter(([name]) => name !== "stopped" || number(name) || state.only === name).map(([name, title]) => h("button", {
     class: "button", type: "button", "aria-pressed": String(state.only === name),
     onClick: () => { state.only = name; paint(); node.querySelector('[aria-pressed="true"]').focus(); },
   }, `${title} ${number(name)}`)));
@@ -107,8 +108,8 @@ function streamRow(item) {
   const canvas = h("canvas", { role: "img", "aria-label": `Windows of the last ${span(STRIP_SECONDS)}` });
   return h("tr", { data: { stream: item.id } },
     h("th", { scope: "row", class: "stream-id" }, h("a", { href: `#/events?stream=${encodeURIComponent(item.id)}`, title: item.id }, h("bdi", null, streamName(item.id)))),
-    h("td", { class: "s-state" }, h("span", { class: `badge ${STATES[item.state] ?? ""}` }, h("span", { class: ["dot", item.state === "live" && "pulse"] }), item.state)),
-    h("td", { class: "s-last nowrap" }, h("div", null, item.lag_seconds === null ? "–" : `${span(item.lag_seconds)} ago`), h("div", { class: "small muted", title: utc(item.last) }, item.lag_seconds > 86400 ? `${day(item.last)} UTC` : `${clock(item.last)} UTC`)),
+    h("td", { class: "s-state" }, h("span", { class: `badge ${STATES[item.state] ?? ""}`, title: MEANS[item.state] ?? null }, h("span", { class: ["dot", item.state === "live" && "pulse"] }), item.state)),
+    h("td", { class: "s-last nowrap" }, h("div", null, item.lag_seconds === null ? "–" : `${span(item.lag_seconds)} ago`), h("div", { class: "small muted", title: utc(item.last) }, item.lag_seconds > 86400 ? `${day(item.last)} ${clock(item.last).slice(0, 5)} UTC` : `${clock(item.last)} UTC`)),
     h("td", { class: "s-now" }, chip(item.cluster)),
     h("td", { class: "s-strip" }, h("div", { class: "mini", data: { stream: item.id } }, canvas)),
     h("td", { class: "s-quality" }, quality(item)),

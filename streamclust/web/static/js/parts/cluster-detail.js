@@ -6,10 +6,13 @@ import { bindKeys } from "../keys.js";
 import { lineChart } from "../plot.js";
 import { known, streamName, subscribe } from "../store.js";
 import { ago, count, figure, ms, percent, span, utc } from "../time.js";
-import { actorButton, curationButtons, curationKeys, marks, said } from "./curate.js";
+import { actorButton, curationButtons, curationKeys, marks, said, splitState } from "./curate.js";
 import { histogram, shares } from "./histogram.js";
 import { lineageDrawing } from "./lineage.js";
 import { picture, samplesOf, wave } from "./picture.js";
+import { stamp } from "./stamp.js";
+
+const STRONGEST = "Where the typical power of its windows, when the model was made, is farthest above the usual noise; of background, where there is most power";
 
 export async function showCluster(root, id) {
   const path = `clusters/${encodeURIComponent(id)}`;
@@ -50,7 +53,7 @@ function panel(title, body, kind = "") {
 function header(item) {
   const facts = [
     ["Windows", count(item.windows)], ["Last 24 h", count(item.windows_24h)], ["Last hour", count(item.windows_1h)], ["Share", percent(item.share)],
-    ["Dominant", item.dominant_hz ? `${figure(item.dominant_hz)} Hz` : "–"], ["Duration", span(item.duration_s)], ["Typical rms", figure(item.typical_rms)],
+    [h("span", { title: STRONGEST }, "Strongest at"), item.dominant_hz ? `${figure(item.dominant_hz)} Hz` : "–"], ["Duration", span(item.duration_s)], ["Typical rms", figure(item.typical_rms)],
   ];
   return [
     h("a", { class: "small back", href: "#/clusters" }, icon("left", "icon tiny"), "All clusters"),
@@ -59,9 +62,10 @@ function header(item) {
         h("p", null, item.description || null), h("div", { class: "row tight" }, marks(item))),
       actorButton()),
     item.note ? h("p", { class: "note" }, text(item.note)) : null,
+    item.split ? h("p", { class: "small muted" }, text(splitState(item))) : null,
     curationButtons(item),
     h("dl", { class: "card facts" }, facts.map(([name, value]) => h("div", { class: "fact" }, h("dt", null, name), h("dd", null, value)))),
-    h("p", { class: "small muted cluster-times" }, `Born ${utc(item.born)}`, item.first ? ` · first window ${utc(item.first)}` : "", item.last ? ` · last window ${utc(item.last)}` : "", item.retired ? ` · retired ${utc(item.retired)}` : ""),
+    h("p", { class: "small muted cluster-times" }, "Born ", stamp(item.born), item.first ? [" · first window ", stamp(item.first)] : null, item.last ? [" · last window ", stamp(item.last)] : null, item.retired ? [" · retired ", stamp(item.retired)] : null),
   ];
 }
 
@@ -78,7 +82,7 @@ function exemplars(data, ends) {
     ends.push(drawn.close);
     return h("li", { class: "exemplar" },
       picture(address(`windows/${encodeURIComponent(one.window_id)}/spectrogram.png`), `Spectrogram, ${streamName(one.stream)}, ${utc(one.start)}`), drawn.node,
-      h("a", { class: "small", href: `#/events?window=${encodeURIComponent(one.window_id)}` }, utc(one.start)),
+      h("a", { class: "small", href: `#/events?window=${encodeURIComponent(one.window_id)}` }, stamp(one.start)),
       h("span", { class: "small muted truncate" }, text(streamName(one.stream))),
       h("span", { class: "small muted" }, at === 0 ? "most typical · " : "", one.membership === null ? "" : `membership ${percent(one.membership)}`));
   });
@@ -111,7 +115,7 @@ function rates(data, ends) {
 
 function distributions(data) {
   return panel("Distributions", h("div", { class: "histograms" },
-    histogram("Amplitude, rms", data.rms, "counts", data.colour), histogram("Amplitude, peak", data.peak, "counts", data.colour), histogram("Dominant frequency", data.dominant_hz_counts, "Hz", data.colour)));
+    histogram("Amplitude, rms", data.rms, "counts", data.colour), histogram("Amplitude, peak", data.peak, "counts", data.colour), histogram("Strongest frequency of each kept window", data.dominant_hz_counts, "Hz", data.colour, data.dominant_hz ? `the typical spectrum of the cluster is strongest at ${figure(data.dominant_hz)} Hz` : null)));
 }
 
 function journalTable(actions) {
@@ -120,6 +124,6 @@ function journalTable(actions) {
   return h("div", { class: "table-wrap scroll", tabindex: 0, role: "region", "aria-label": "Journal" }, h("table", { class: "table compact" },
     h("thead", null, h("tr", null, h("th", { scope: "col" }, "When, UTC"), h("th", { scope: "col" }, "Who"), h("th", { scope: "col" }, "What"))),
     h("tbody", null, [...actions].sort((a, b) => b.entry - a.entry).map((action) => h("tr", { class: undone.has(action.entry) ? "undone" : null },
-      h("td", { class: "nowrap", title: ago(action.at, Date.now()) }, utc(action.at, { zone: false })), h("td", null, text(action.who)),
+      h("td", { class: "nowrap", title: ago(action.at, Date.now()) }, stamp(action.at, { zone: false })), h("td", null, text(action.who)),
       h("td", null, text(said(action)), action.undoes ? h("span", { class: "badge" }, "undo") : null))))));
 }

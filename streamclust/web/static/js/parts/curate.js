@@ -1,4 +1,4 @@
-// What a person can do to a cluster: name, note, colour, mute, watch, merge, undo. One function an action.
+// What a person can do to a cluster: name, note, colour, mute, watch, merge, split, undo. One function an action.
 
 import { actor, send } from "../api.js";
 import { OKABE_ITO } from "../colour.js";
@@ -32,13 +32,15 @@ export async function undo() {
   } catch { /* the toast has said why */ }
 }
 
-const FIELDS = { name: "name", note: "note", colour: "colour", mute: "mute", muted: "mute", alarm: "watch", merged_into: "merge" };
+const FIELDS = { name: "name", note: "note", colour: "colour", mute: "mute", muted: "mute", alarm: "watch", merged_into: "merge", split: "split", split_done: "split" };
 
 /** One action of the journal in words. */
 export function said({ field, cluster: identity, before, after }) {
   const what = FIELDS[field] ?? field;
   if (["mute", "muted", "alarm"].includes(field)) return `${what} of ${identity}: ${before ? "on" : "off"} → ${after ? "on" : "off"}`;
   if (field === "merged_into") return after ? `${identity} is shown as ${after}` : `${identity} stands by itself again`;
+  if (field === "split") return after ? `${identity} shall be split into ${after} parts` : `${identity} shall not be split`;
+  if (field === "split_done") return `${identity} was split into ${clean(after)}`;
   return `${what} of ${identity}: ${quoted(before)} → ${quoted(after)}`;
 }
 
@@ -108,13 +110,27 @@ export async function merge(id) {
   if (into) await change(id, { merged_into: into }, `${id} is shown as ${labelOf(into)}`);
 }
 
-/** A cluster cannot be split by hand: say so, and what does it. */
-export function split(id) {
-  return dialog({
-    title: `${labelOf(id)} cannot be split by hand`,
-    body: h("div", { class: "stack" }, h("p", null, "A cluster is split by a retrain, when its windows have become two groups; the lineage shows it, and both keep their history. A merge that a person made can be taken back."),
-      h("p", { class: "muted" }, "To have more clusters, raise the number of clusters in the settings and retrain.")),
-  });
+const MOST_PARTS = 8;
+
+/** Asks the next training to split a cluster, or no longer. */
+export async function split(id) {
+  const entry = known(id);
+  if (entry?.split) {
+    const sure = await confirm(`No longer split ${labelOf(id)}?`, splitState(entry), { yes: "Do not split" });
+    if (sure) await change(id, { split: null }, `${labelOf(id)} will not be split`);
+    return;
+  }
+  const select = h("select", { class: "select", autofocus: true }, Array.from({ length: MOST_PARTS - 1 }, (_, at) => h("option", { value: at + 2 }, String(at + 2))));
+  const body = h("div", { class: "stack" }, h("p", null, "The next training splits ", text(labelOf(id)), " by what its windows look like. The largest part keeps the identity and the name, the others get new ones; the lineage shows it."),
+    h("p", { class: "muted" }, "It can be undone until then. Afterwards the parts can be merged."),
+    h("label", { class: "field" }, h("span", null, "Parts"), select));
+  const parts = await dialog({ title: `Split ${labelOf(id)}`, body, actions: [["Cancel", null, ""], ["Split", () => select.value, "primary"]] });
+  if (parts) await change(id, { split: Number(parts) }, `${labelOf(id)} will be split by the next training`);
+}
+
+/** What becomes of a wish for a split, in words. */
+export function splitState({ split: parts, split_why: why }) {
+  return `Will be split into ${parts} parts by the next training.${why ? ` The last one did not: ${clean(why)}.` : ""}`;
 }
 
 /** Says under which name this browser writes to the journal, and changes it. */
@@ -137,13 +153,14 @@ export const ACTIONS = [
   ["x", "Mute", "mute", mute],
   ["w", "Watch", "bell", watch],
   ["m", "Merge", "merge", merge],
+  ["s", "Split", "split", split],
 ];
 
 /** The keys of all actions for the cluster that `current()` names; nothing happens where there is none. */
 export function curationKeys(current) {
   const on = (act) => () => { const id = current(); if (id) act(id); };
   const keys = Object.fromEntries(ACTIONS.map(([key, title, , act]) => [key, [title, on(act)]]));
-  return { ...keys, s: ["Split (says why not)", on(split)], z: ["Undo the last action of anyone", undo] };
+  return { ...keys, z: ["Undo the last action of anyone", undo] };
 }
 
 /** A row of the buttons of all actions; pressed ones show their state. */
@@ -153,9 +170,8 @@ export function curationButtons(entry) {
   return h("div", { class: "row curation", role: "group", "aria-label": "Curation" },
     ACTIONS.map(([key, title, sign, act]) => h("button", {
       class: "button small", type: "button", disabled: !allowed, title: `${title} (${key})${why}`,
-      "aria-pressed": title === "Mute" ? String(entry.muted) : title === "Watch" ? String(entry.alarm) : null, onClick: () => act(entry.id),
+      "aria-pressed": title === "Mute" ? String(entry.muted) : title === "Watch" ? String(entry.alarm) : title === "Split" ? String(Boolean(entry.split)) : null, onClick: () => act(entry.id),
     }, icon(sign), title === "Merge" && entry.merged_into ? "Unmerge" : title)),
-    h("button", { class: "button small", type: "button", title: "Why not? (s)", onClick: () => split(entry.id) }, "Split…"),
     h("button", { class: "button small", type: "button", disabled: !allowed, title: `Undo the last action (z)${why}`, onClick: undo }, icon("undo"), "Undo"));
 }
 
@@ -165,6 +181,7 @@ export function marks(entry) {
     entry.alarm ? h("span", { class: "badge accent" }, icon("bell", "icon tiny"), "watched") : null,
     entry.muted ? h("span", { class: "badge" }, icon("mute", "icon tiny"), "muted") : null,
     entry.merged_into ? h("span", { class: "badge" }, "shown as ", chip(entry.merged_into, { link: false })) : null,
+    entry.split ? h("span", { class: `badge ${entry.split_why ? "warn" : "accent"}`, title: splitState(entry) }, icon("split", "icon tiny"), entry.split_why ? "not split yet" : "to be split") : null,
     entry.retired ? h("span", { class: "badge warn" }, "retired") : entry.in_model === false ? h("span", { class: "badge warn" }, "not in the model") : null,
   ];
 }

@@ -4,7 +4,8 @@ import { address, get } from "../api.js";
 import { colourOf } from "../colour.js";
 import { h, icon, onResize, replace, surface, text, token } from "../dom.js";
 import { chip, labelOf } from "../store.js";
-import { figure, ms, percent, span, utc } from "../time.js";
+import { figure, ms, novelty, percent, span, utc } from "../time.js";
+import { stamp } from "./stamp.js";
 
 const MEANS = {
   invalid: "no usable sample", dead: "no signal at all", constant: "one value throughout", clipped: "at the limit of the digitiser",
@@ -25,7 +26,7 @@ export function showDetail(node, event, { onClose = null } = {}) {
   replace(node,
     h("header", { class: "detail-head" },
       h("div", { class: "grow" }, h("h2", null, chip(event.cluster), event.is_novel ? [" ", h("span", { class: "badge novel" }, "novel")] : null),
-        h("p", { class: "small muted" }, utc(event.start, { digits: 3 }), event.late ? " · classified late" : null)),
+        h("p", { class: "small muted" }, stamp(event.start, { digits: 3 }), event.late ? " · classified late" : null)),
       onClose ? h("button", { class: "button ghost small square", "aria-label": "Close the detail", onClick: onClose }, icon("close")) : null),
     pictures, memberships(event), facts(event), labels);
   get(`events/${encodeURIComponent(event.window_id)}`, {}, { signal: stop.signal, quiet: true })
@@ -45,6 +46,10 @@ function paintPictures(node, event, ends, signal) {
   const image = h("img", { class: "picture", alt: `Spectrogram of ${utc(event.start)}: time to the right, frequency upwards`, src: source, decoding: "async" });
   image.addEventListener("error", () => image.remove());
   replace(node, host, h("figure", { class: "stack tight" }, image, h("figcaption", { class: "small muted picture-key" }, h("span", null, "0 s"), h("span", null, "frequency ↑ · time →"), h("span", null, span((ms(event.end) - ms(event.start)) / 1000)))));
+  if (!event.wave) {
+    replace(host, h("p", { class: "small muted" }, "The waveform of this window is not kept, only its spectrogram."));
+    return;
+  }
   get(`windows/${encodeURIComponent(event.window_id)}/waveform`, {}, { signal, quiet: true })
     .then(({ samples }) => ends.push(onResize(host, (width) => drawWave(wave, width, 84, samples, colourOf(event.cluster)))))
     .catch(() => host.remove());
@@ -83,10 +88,10 @@ function memberships(event) {
 function facts(event) {
   const rows = [
     ["Stream", text(event.stream)], ["Length", span((ms(event.end) - ms(event.start)) / 1000)], ["Sampling", `${figure(event.sampling_rate)} Hz`],
-    ["Peak", figure(event.peak)], ["RMS", figure(event.rms)], ["Novelty", event.novelty === null ? "–" : event.novelty.toFixed(3)],
+    ["Peak", figure(event.peak)], ["RMS", figure(event.rms)], ["Novelty", novelty(event.novelty)],
     ["Gaps", percent(event.gap_fraction)],
     ["Flags", event.flags.length ? event.flags.map((flag) => h("div", null, h("span", { class: "badge warn" }, flag.replace("_", " ")), h("span", { class: "small muted" }, ` ${flagMeans(flag)}`))) : "none"],
-    ["Profile", text(event.profile)], ["Model", event.model ?? "none"], ["Processed", utc(event.processed_at)],
+    ["Profile", text(event.profile)], ["Model", event.model ?? "none"], ["Processed", stamp(event.processed_at)],
     ["Window", h("code", { class: "small" }, text(event.window_id))],
   ];
   return h("dl", { class: "pairs small" }, rows.map(([name, value]) => [h("dt", null, name), h("dd", null, value)]));

@@ -5,8 +5,8 @@ import { count, figure, percent } from "../time.js";
 
 const [WIDTH, HEIGHT, FOOT] = [280, 104, 18];
 
-/** A histogram card body: `data` {edges (n + 1), counts (n)} or null; `unit` behind the numbers. */
-export function histogram(title, data, unit, colour) {
+/** A histogram card body: `data` {edges (n + 1), counts (n)} or null; `unit` behind the numbers; `more` stands below. */
+export function histogram(title, data, unit, colour, more = null) {
   if (!data || !data.counts.some(Boolean)) return figureOf(title, h("p", { class: "muted small histogram-none" }, "Not known for this cluster."));
   const { edges, counts } = data;
   const most = Math.max(...counts);
@@ -20,8 +20,8 @@ export function histogram(title, data, unit, colour) {
   const said = `${title}: half of ${count(total)} windows are below ${figure(middle)} ${unit}; from ${figure(edges[0])} to ${figure(edges.at(-1))} ${unit}.`;
   return figureOf(title, s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "histogram", role: "img", "aria-label": said },
     s("line", { x1: 0, x2: WIDTH, y1: top, y2: top, class: "axis" }), bars,
-    label(0, edges[0], "start"), label(WIDTH / 2, edges[counts.length >> 1], "middle"), label(WIDTH, edges.at(-1), "end")),
-  h("p", { class: "small muted" }, `median ${figure(middle)} ${unit}`));
+    label(0, edges[0], "start"), counts.length > 1 ? label(WIDTH * (counts.length >> 1) / counts.length, edges[counts.length >> 1], "middle") : null, label(WIDTH, edges.at(-1), "end")),
+  h("p", { class: "small muted" }, `median ${figure(middle)} ${unit}`), more ? h("p", { class: "small muted" }, more) : null);
 }
 
 function label(x, value, anchor) {
@@ -62,9 +62,10 @@ export function lineDrawing(points, { label: said, ends, colour = "var(--accent)
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const [first, last] = [points[0][0], points.at(-1)[0]];
   const x = (value) => 56 + ((value - first) / (last - first || 1)) * (wide - 64);
+  const tell = (value) => (low !== high && figure(low) === figure(high) ? String(Number(value.toPrecision(6))) : figure(value));
   const y = (value) => 12 + (1 - (value - low) / (high - low || 1)) * (tall - 42);
   return s("svg", { viewBox: `0 0 ${wide} ${tall}`, class: "histogram line-drawing", role: "img", "aria-label": said },
-    [low, high].map((value) => [s("line", { x1: 56, x2: wide - 8, y1: y(value), y2: y(value), class: "axis" }), s("text", { x: 50, y: y(value) + 4, "text-anchor": "end", class: "tick" }, figure(value))]),
+    [low, high].map((value) => [s("line", { x1: 56, x2: wide - 8, y1: y(value), y2: y(value), class: "axis" }), s("text", { x: 50, y: y(value) + 4, "text-anchor": "end", class: "tick" }, tell(value))]),
     s("polyline", { points: points.map(([at, value]) => `${x(at).toFixed(1)},${y(value).toFixed(1)}`).join(" "), fill: "none", stroke: colour, "stroke-width": 2, "stroke-linejoin": "round" }),
     points.length <= 60 ? points.map(([at, value]) => s("circle", { cx: x(at), cy: y(value), r: 3, fill: colour }, s("title", null, figure(value)))) : null,
     s("text", { x: 56, y: tall - 6, class: "tick" }, ends[0]), s("text", { x: wide - 8, y: tall - 6, "text-anchor": "end", class: "tick" }, ends[1]));

@@ -4,6 +4,7 @@ import { colourOf } from "../colour.js";
 import { clean, h, s, text } from "../dom.js";
 import { labelOf } from "../store.js";
 import { utc } from "../time.js";
+import { stamp } from "./stamp.js";
 
 const [COLUMN, ROW, LEFT, TOP] = [92, 40, 14, 30];
 const MOST = 60; // columns
@@ -48,7 +49,7 @@ export function lineageDrawing(records, id) {
         main.map((record) => branch(record, drawn)),
         main.map((record) => knot(record, drawn)))),
     h("details", null, h("summary", null, "As a list"), h("ol", { class: "lineage-list" }, list.map((record) => h("li", null,
-      h("span", { class: "muted nowrap" }, utc(record.at)), " ", h("span", null, text(sentence(record))))))));
+      h("span", { class: "muted" }, stamp(record.at)), " ", h("span", null, text(sentence(record))))))));
 }
 
 /** Models at which something happened, and the first and last of all: what lies between is a plain line. */

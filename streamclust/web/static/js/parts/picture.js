@@ -66,12 +66,8 @@ export function wave(samples, label) {
   return { node: box, close: () => stop() };
 }
 
-/** The waveform of a kept window, or null where it was not kept. */
+/** The waveform of a kept window, or null where it is not kept (any more). */
 export async function samplesOf(windowId) {
-  try {
-    return (await get(`windows/${encodeURIComponent(windowId)}/waveform`, {}, { quiet: true })).samples;
-  } catch (error) {
-    if (error.status === 404) return null;
-    throw error;
-  }
+  const found = await get(`windows/${encodeURIComponent(windowId)}/waveform`, {}, { quiet: true });
+  return found?.samples ?? null;
 }
