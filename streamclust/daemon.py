@@ -25,6 +25,7 @@ from streamclust.serve.backlog import Backlog
 from streamclust.serve.health import Health
 from streamclust.serve.http import HttpServer
 from streamclust.serve.logs import Log, setup
+from streamclust.serve.memory import Memory, one_heap
 from streamclust.serve.metrics import Metrics
 from streamclust.serve.reload import reload
 from streamclust.serve.roster import Roster
@@ -180,6 +181,7 @@ class _Daemon:
     """One run: what is open, and the rounds of the loop."""
 
     def __init__(self, config: Config, clock: Clock, log: Log, stack: ExitStack, hooks: _Hooks) -> None:
+        self._memory = Memory(one_heap())  # before there are threads
         self._config = config
         self._clock = clock
         self._log = log
@@ -319,6 +321,7 @@ class _Daemon:
     def _alive(self) -> None:
         now = self._clock.monotonic()
         self._health.tick(now)
+        self._memory.tick(now)
         interval = self._notifier.watchdog_interval
         if interval is not None and now - self._pet_at >= interval / 2:
             self._notifier.watchdog()

@@ -192,6 +192,16 @@ def test_bad_records_are_quarantined_and_the_others_are_read(data, tmp_path):
     assert "records.quarantined" in log
 
 
+def test_memory_that_is_free_goes_back_to_the_system_while_it_runs(data, tmp_path, monkeypatch):
+    settings = config.load(daemons.config(tmp_path, data), {}).config
+    given = []
+    monkeypatch.setattr(daemon, "one_heap", lambda: lambda: given.append(True))
+
+    assert daemon.run(settings) == 0
+
+    assert given
+
+
 def test_the_garbage_collector_looks_rarely_and_is_afterwards_as_it_was(data, tmp_path):
     settings = config.load(daemons.config(tmp_path, data), {}).config
     before, seen = gc.get_threshold(), set()

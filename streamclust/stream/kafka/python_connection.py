@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from kafka import errors
 from kafka.net.compat import KafkaNetClient
+from kafka.net.selector import NetworkSelector
 
 from streamclust.core.errors import Fenced, MessageTooLarge, NotAllowed, Rebalanced, StreamclustError, TransientError
 from streamclust.core.kafka_specs import KafkaSpec, SecuritySpec
@@ -116,7 +117,7 @@ def connected(make: Callable[[Callable[..., Any]], T], spec: KafkaSpec, unavaila
     made: list[KafkaNetClient] = []
 
     def net(**configs: Any) -> KafkaNetClient:
-        client = KafkaNetClient(**configs)
+        client = KafkaNetClient(net=_Selector(**configs), **configs)
         client.cluster.config["allow_auto_create_topics"] = False  # kafka-python does not pass this setting on
         made.append(client)
         return client
@@ -136,6 +137,21 @@ def connected(make: Callable[[Callable[..., Any]], T], spec: KafkaSpec, unavaila
         raise unavailable(f"cannot connect to Kafka at {', '.join(spec.bootstrap)}: {why}") from error
     finally:
         logger.removeHandler(ear)
+
+
+class _Selector(NetworkSelector):  # type: ignore[misc]  # — kafka-python has no types
+    """Raises errors that hold nothing.
+
+    kafka-python's own `run` refers to the error that it raises, and the error, by its traceback, to `run` and all that
+    called it: after each poll in vain the whole turn, with its messages, would wait for the collector of cycles.
+    """
+
+    def run(self, coro: Any, *args: Any) -> Any:
+        """Run it on the IO thread and wait for what it gives; errors come without the traceback there."""
+        try:
+            return super().run(coro, *args)
+        except errors.KafkaError as error:
+            raise error.with_traceback(None)  # noqa: B904 — it is the same error
 
 
 class _Ear(logging.Handler):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import weakref
+from contextlib import suppress
 
 import pytest
 from kafka import errors
@@ -80,3 +82,29 @@ def test_a_port_where_nobody_listens_is_the_cause_and_no_thread_or_log_handler_i
 
 def test_times_are_whole_milliseconds_and_never_negative():
     assert [milliseconds(s) for s in (1.2345, 0.0, -3.0)] == [1234, 0, 0]
+
+
+class Messages:
+    """What a turn holds."""
+
+
+def test_a_wait_in_vain_leaves_nothing_of_the_turn_to_the_collector_of_cycles():
+    spec = KafkaSpec(bootstrap=[f"{HOST}:{free_port()}"])
+    client = connected(lambda net: net(**settings(spec)), spec, SourceUnavailable)
+    client._net.start()
+
+    async def in_vain():
+        raise errors.KafkaTimeoutError("nothing came")
+
+    def turn():
+        messages = Messages()
+        with suppress(errors.KafkaTimeoutError):
+            client._net.run(in_vain)
+        return weakref.ref(messages)
+
+    gc.disable()
+    try:
+        assert turn()() is None
+    finally:
+        gc.enable()
+        client.close()
