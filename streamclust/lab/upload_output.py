@@ -62,7 +62,7 @@ def result(outcome: Outcome, clusters: Sequence[ClusterInfo]) -> dict[str, Any]:
         "start": None if timeless else iso(start_ns),
         "seconds": round(length, 9) if outcome.traces else None,
         "timeless": timeless,
-        "streams": _streams(outcome),
+        "streams": _streams(outcome, timeless=timeless),
         "profile": data.profile.label,
         "window_seconds": data.profile.window_seconds,
         "chosen": data.chosen,
@@ -116,7 +116,7 @@ def write_report(folder: Path, outcome: Outcome) -> None:
         (folder / "report.html").write_text(html(outcome.result, outcome.learnt, umap=False), encoding="utf-8")
 
 
-def _streams(outcome: Outcome) -> list[dict[str, Any]]:
+def _streams(outcome: Outcome, *, timeless: bool) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for one in outcome.traces:
         end_ns = one.start_ns + round(len(one.samples) / one.rate_hz * NS)
@@ -125,7 +125,12 @@ def _streams(outcome: Outcome) -> list[dict[str, Any]]:
         )
         known["start"], known["end"] = min(known["start"], one.start_ns), max(known["end"], end_ns)
     return [
-        {"id": s["id"], "rate": s["rate"], "start": iso(s["start"]), "seconds": (s["end"] - s["start"]) / NS}
+        {
+            "id": s["id"],
+            "rate": s["rate"],
+            "start": None if timeless else iso(s["start"]),
+            "seconds": (s["end"] - s["start"]) / NS,
+        }
         for s in found.values()
     ]
 

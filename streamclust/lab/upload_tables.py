@@ -150,7 +150,11 @@ def _stamped(lines: _Lines, names: list[str] | None, asked: Asked) -> list[Trace
         values.append(cells[1])
         numbers.append(number)
     rows, times = _numbers(lines, values, 1), stamps(said, numbers)
-    titles = names[-rows.shape[1] :] if names else [str(column + 1) for column in range(rows.shape[1])]
+    columns = rows.shape[1]
+    if names and not 0 <= len(names) - columns <= 2:  # the time has a name, or its day one too, or none
+        got = f"{len(names)} names, and {columns} columns beside the time"
+        raise UsageError(f"a table must have a name for each column (got {got})")
+    titles = names[-columns:] if names else [str(column + 1) for column in range(columns)]
     return _each(rows, titles, times.start_ns, _stamped_rate(times, asked.rate_hz), asked)
 
 

@@ -92,11 +92,15 @@ def open_to_write(
 def _brought_up(
     con: sqlite3.Connection, path: Path, schema: int, statements: Sequence[str], steps: Mapping[int, Sequence[str]]
 ) -> None:
-    """Bring a file to this schema, whole or not at all; what another process did meanwhile is not done again."""
-    if steps and user_version(con) > 0:
-        _kept(path, user_version(con))
+    """Bring a file to this schema, whole or not at all; what another process did meanwhile is not done again.
+
+    The copy is made while nobody else may write: it cannot be of what another process has brought up already.
+    """
     con.execute("BEGIN IMMEDIATE")
+    _check_version(con, path, schema)
     version = user_version(con)
+    if steps and 0 < version < schema:
+        _kept(path, version)
     once = [statement for step in range(version, schema) for statement in steps.get(step, ()) if version > 0]
     for statement in (*once, *statements):
         con.execute(statement)

@@ -89,8 +89,10 @@ class Identities(IdentitiesReader):
                 self._fulfil(identity, parts, new[0].at_ns)
         return len(new)
 
-    def not_split(self, asked: Mapping[str, int], why: Mapping[str, str]) -> None:
+    def not_split(self, asked: Mapping[str, int], why: Mapping[str, str | None]) -> None:
         """Keep why a training did not split what people asked for (`splits`); the wishes stay, unless they changed meanwhile.
+
+        None: no training has tried.
 
         Raises
         ------
@@ -100,7 +102,7 @@ class Identities(IdentitiesReader):
         with self._transaction():
             for identity, text in why.items():
                 sql = "UPDATE identities SET split_why = ? WHERE id = ? AND split = ?"
-                self._con.execute(sql, (text[:_MOST_WHY], identity, asked[identity]))
+                self._con.execute(sql, (text and text[:_MOST_WHY], identity, asked[identity]))
 
     def name(self, identity: str, text: str | None, who: str, at_ns: int) -> Action:
         """Give a cluster a name; None takes it away.

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from streamclust.core.errors import StateError, UsageError
 from streamclust.core.journal import Action
 from streamclust.core.lineage import Lineage, resolve
-from streamclust.store.database import Reader, open_to_read, user_version
+from streamclust.store.database import Reader, open_to_read
 from streamclust.store.identity_tables import SCHEMA_VERSION
 
 IDENTITIES: Final = "identities.sqlite"
@@ -118,7 +118,8 @@ class IdentitiesReader(Reader):
         seen = (int(version), self._con.total_changes)  # moves when this one does
         if seen == self._seen:
             return
-        columns = _COLUMNS if user_version(self._con) > 1 else _COLUMNS_1
+        (schema,) = self._rows("PRAGMA user_version")[0]
+        columns = _COLUMNS if schema > 1 else _COLUMNS_1
         rows = self._rows(f"SELECT {columns} FROM identities ORDER BY number")  # noqa: S608 — constants only
         found = {row[0]: _identity(row) for row in rows}
         merged = {x.id: x.merged_into for x in found.values() if x.merged_into is not None}

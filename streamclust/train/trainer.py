@@ -134,6 +134,12 @@ def read_journal(state: Path, most: int = 100) -> list[dict[str, Any]]:
     return found
 
 
+UNFINISHED = (
+    "the training that tried has not ended, or was ended from outside: no memory, no time, a stop of the machine"
+)
+"""Why nothing was split, until a training says otherwise: a wish that kills its training does not begin another one."""
+
+
 class Withdrawn(StreamclustError):
     """People no longer want what the training has done; never seen outside of it."""
 
@@ -152,12 +158,11 @@ class _Retrain:
         try:
             outcome = self._trained()
         except Withdrawn as error:
+            self._identities.not_split(self._asked, dict.fromkeys(self._asked))
             return _skipped(str(error))
         because = f"the training {'failed' if outcome.kind == 'failed' else f'was {outcome.kind}'}: {'; '.join(outcome.reasons)}"
-        why = {
-            x: self._unsplit.get(x, because) for x in self._asked if x in self._unsplit or outcome.kind != "promoted"
-        }
-        self._identities.not_split(self._asked, why)
+        otherwise = None if outcome.kind == "promoted" else because
+        self._identities.not_split(self._asked, {x: self._unsplit.get(x, otherwise) for x in self._asked})
         return outcome
 
     def _trained(self) -> Outcome:
@@ -172,6 +177,7 @@ class _Retrain:
         current.require(settings.profile)
         self._settle(version, current)
         self._asked = dict(self._identities.splits())
+        self._identities.not_split(self._asked, dict.fromkeys(self._asked, UNFINISHED))
         try:
             reader = open_readonly(site.state / BUFFER, settings.profile.digest)
         except StateError as error:

@@ -115,10 +115,14 @@ class Pace(NamedTuple):
 
 
 def pace(reader: Reading, site: Site, newest_ns: int, *, running: bool) -> Pace:
-    """Return what the streams of a state directory are judged by now."""
+    """Return what the streams of a state directory are judged by now.
+
+    Triggered windows come when something happens: that none was classified for a while says nothing.
+    """
     now_ns = site.clock.now_ns()
     newest_row = reader.rows("SELECT processed_at_ns FROM assignments ORDER BY rowid DESC LIMIT 1")
-    quiet_s = (now_ns - newest_row[0][0]) / NS if newest_row else 0.0
+    even = site.config.windows.mode != "triggered"
+    quiet_s = (now_ns - newest_row[0][0]) / NS if newest_row and even else 0.0
     patience_s = max(SILENT_AFTER * site.config.profile.window_seconds, LEAST_S)
     return Pace(now_ns, newest_ns, quiet_s, patience_s, running)
 
@@ -251,7 +255,7 @@ PATHS: Final[Mapping[str, Any]] = {
     "/streams": {
         "get": {
             "summary": "Every stream: how far it is, and how good its data are.",
-            "description": "The shares and flags are of its newest 300 windows. `state`: `stopped` without a daemon; `live` when it is at most 10 windows (30 s at least) behind the newest data of any stream, or behind the clock, and something was classified within that time; `late` within ten times that; else `silent`.",
+            "description": "The shares and flags are of its newest 300 windows. `state`: `stopped` without a daemon; `live` when it is at most 10 windows (30 s at least) behind the newest data of any stream, or behind the clock, and something was classified within that time (triggered windows: whenever); `late` within ten times that; else `silent`.",
             "responses": {"200": json_of(listed(_STREAM))},
         }
     },

@@ -193,13 +193,15 @@ class Live:
     async def _tell_events(self) -> None:
         while True:
             await asyncio.sleep(TICK)
-            if not self._listeners:
-                continue
-            events, skipped = self._hub.take(PER_TICK)
-            for event in events:
-                self._put(said("assignment", event.as_dict()), 1)
-            if skipped:
-                self._put(said("skipped", {"count": skipped}))
+            if self._listeners:
+                self._tick()
+
+    def _tick(self) -> None:
+        events, skipped = self._hub.take(PER_TICK)
+        for event in events:
+            self._put(said("assignment", event.as_dict()), 1)
+        if skipped:
+            self._put(said("skipped", {"count": skipped}), skipped)
 
     async def _tell_status(self) -> None:
         while True:

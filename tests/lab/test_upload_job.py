@@ -120,6 +120,7 @@ def test_a_recording_without_a_begin_says_seconds_and_no_date(tmp_path, monkeypa
     whole = json.loads((tmp_path / "out" / "result.json").read_text())
     assert (whole["timeless"], whole["start"]) == (True, None)
     assert whole["seconds"] == pytest.approx(8.0)
+    assert [row["start"] for row in whole["streams"]] == [None]
     assert {(row["start"], row["end"]) for row in whole["windows"]} == {(None, None)}
     seconds = [row["seconds"] for row in whole["windows"]]
     assert seconds == sorted(seconds)

@@ -101,3 +101,11 @@ def test_a_rate_that_contradicts_the_times_is_refused():
         read_csv(table(*rows), ASKED)
     (trace,) = read_csv(table(*rows), ASKED._replace(rate_hz=1.0))
     assert trace.rate_hz == 1.0
+
+
+def test_day_and_time_apart_may_have_a_name_each_and_no_column_is_dropped_for_want_of_one():
+    rows = [f"2026-01-31 12:00:{i:02d} {i} {-i}" for i in range(50)]
+    for names in ("day time a b", "time a b", "a b"):
+        assert [one.stream for one in read_csv(table(names, *rows), UNKNOWN)] == ["file/a", "file/b"]
+    with pytest.raises(UsageError, match="a name for each column"):
+        read_csv(table("a", *rows), UNKNOWN)

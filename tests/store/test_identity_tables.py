@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from streamclust.core.errors import StateError
+from streamclust.core.errors import StateError, StateVersion
 from streamclust.core.lineage import Lineage
 from streamclust.store import database
 from streamclust.store.database import user_version
@@ -71,16 +71,50 @@ def test_without_a_copy_nothing_is_changed(path, monkeypatch):
 
 
 def test_two_who_open_it_at_once_bring_it_up_once(path, monkeypatch):
-    kept = database._kept
+    brought_up = database._brought_up
 
-    def overtaken(where, version):
-        kept(where, version)
-        monkeypatch.setattr(database, "_kept", kept)
+    def overtaken(con, where, *more):
+        monkeypatch.setattr(database, "_brought_up", brought_up)
         Identities(where).close()  # another process, between the look at the version and the transaction
+        (where.parent / "backup" / "schema-1" / IDENTITIES).unlink()
+        brought_up(con, where, *more)
 
-    monkeypatch.setattr(database, "_kept", overtaken)
+    monkeypatch.setattr(database, "_brought_up", overtaken)
     Identities(path).close()
     assert columns(path)[1] == SCHEMA_VERSION
+    assert not (path.parent / "backup" / "schema-1" / IDENTITIES).exists(), (
+        "what is new already is no copy of the former"
+    )
+
+
+def test_nobody_writes_between_the_copy_and_the_migration(path, monkeypatch):
+    kept = database._kept
+
+    def interrupted(where, version):
+        kept(where, version)
+        with (
+            closing(sqlite3.connect(where, timeout=0)) as other,
+            pytest.raises(sqlite3.OperationalError, match="locked"),
+        ):
+            other.execute("UPDATE identities SET name = 'lost' WHERE id = 'C1'")
+
+    monkeypatch.setattr(database, "_kept", interrupted)
+    Identities(path).close()
+    assert columns(path)[1] == SCHEMA_VERSION
+
+
+def test_what_a_newer_version_brought_up_meanwhile_is_not_taken_back(path, monkeypatch):
+    brought_up = database._brought_up
+
+    def overtaken(con, where, *more):
+        with closing(sqlite3.connect(where, isolation_level=None)) as newer:
+            newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        brought_up(con, where, *more)
+
+    monkeypatch.setattr(database, "_brought_up", overtaken)
+    with pytest.raises(StateVersion):
+        Identities(path)
+    assert columns(path)[1] == SCHEMA_VERSION + 1
 
 
 def test_every_schema_up_to_this_one_has_a_step():

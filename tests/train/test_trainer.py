@@ -19,7 +19,8 @@ from streamclust.train import trainer
 from streamclust.train.fit import FitOptions, fit
 from streamclust.train.gate import Check, Verdict
 from streamclust.train.look import feature_map, look
-from streamclust.train.trainer import REASONS, Settings, Site, balanced, read_journal, run
+from streamclust.train.trainer import REASONS, UNFINISHED, Settings, Site, balanced, read_journal, run
+from streamclust.train.watch import wished
 
 
 @pytest.fixture(scope="module")
@@ -327,6 +328,24 @@ def test_a_split_that_is_taken_back_while_the_training_runs_is_not_used(one_of_t
     done = run(site, Settings(RetrainSpec(), PROFILE))
     assert (done.kind, done.reasons) == ("skipped", ("what people want split changed while the training ran: C1",))
     assert place.current.clusters == ("C1", "C2", "C3")
+
+
+def test_a_wish_that_ends_its_training_begins_no_other_one_and_says_so(one_of_two):
+    place, wish = one_of_two, one_of_two.wish
+    wish.split("C1", 2, "anna", 5)
+    assert wished(place.path) == "split of C1 asked for by anna"
+
+    def out_of_memory(step, _share):
+        if step == "clusters":
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run(Site(place.path, place.clock, out_of_memory, place.activate), Settings(RetrainSpec(), PROFILE))
+
+    assert wished(place.path) is None
+    assert wish.identities()["C1"].split_why == UNFINISHED
+    assert place.run().kind == "promoted"
+    assert wish.splits() == {}, "a later training tries again"
 
 
 def test_killed_after_a_split_was_activated_it_is_not_done_again(one_of_two, monkeypatch):

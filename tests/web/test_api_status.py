@@ -118,6 +118,18 @@ def test_streams_of_windows_of_milliseconds_are_not_late_within_half_a_minute(tm
         assert pace(reader, quick, 0, running=True).patience_s == LEAST_S
 
 
+def test_triggered_windows_may_be_rare_and_their_stream_live(tmp_path):
+    with closing(Results(tmp_path / DATABASE)) as results:
+        results.commit([event("A", 0, processed_at_ns=40 * NS)], (), {}, 1)
+    made = site(tmp_path, ManualClock(40_000 * NS))
+    (even,) = streams(made)
+    rare = made.config.windows.model_copy(update={"mode": "triggered"})
+    (triggered,) = streams(
+        Site(made.config.model_copy(update={"windows": rare}), tmp_path, made.clock, made.vitals, made.activate)
+    )
+    assert (even["state"], triggered["state"]) == ("silent", "live")
+
+
 def test_a_parameter_that_is_not_known_is_refused(filled):
     with client(site(filled.state)) as asker:
         assert asker.get("/api/v1/status?x=1").status_code == 422

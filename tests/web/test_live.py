@@ -146,6 +146,24 @@ def test_a_listener_that_does_not_read_hears_of_a_changed_cluster_once_when_it_d
     assert len(found) <= QUEUE + 20
 
 
+def test_a_listener_that_does_not_read_is_told_later_what_the_hub_skipped_too(filled):
+    async def run():
+        hub = Hub()
+        live = Live(site(filled.state), hub, dict)
+        listener = live.join()
+        for _ in range(QUEUE):
+            listener.put(b"full")
+        hub.offer([event(n) for n in range(BACKLOG + 7)])
+        live._tick()
+        messages = listener.messages()
+        for _ in range(QUEUE + 1):
+            await anext(messages)
+        listener.put(b"later")
+        return await anext(messages)
+
+    assert asyncio.run(run()) == said("skipped", {"count": PER_TICK + 7})
+
+
 def test_pages_see_events_as_they_are_stored(filled):
     hub = Hub()
     with client(site(filled.state), hub) as asker, asker.stream("GET", "/api/v1/live") as answer:
