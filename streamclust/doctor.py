@@ -53,6 +53,7 @@ EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
         "umap": (("umap-learn", "numba"), "the method umap_gmm, and maps by UMAP in reports"),
         "parquet": (("pyarrow",), "events as Parquet files"),
         "web": (("starlette", "uvicorn", "python-multipart"), "the page and its API"),
+        "neuro": (("edfio",), "EDF recordings among uploads"),
         "confluent": (("confluent-kafka",), "the faster Kafka client, kafka.client: confluent"),
         "bench": (("river",), "other stream clusterers to compare with, in benchmarks/drift.py"),
     }

@@ -55,6 +55,7 @@ COMMANDS = [
     ["clusters", "mute"],
     ["clusters", "alarm"],
     ["clusters", "merge"],
+    ["clusters", "split"],
     ["clusters", "undo"],
     ["quarantine"],
     ["quarantine", "list"],
