@@ -91,7 +91,7 @@ def test_a_package_that_cannot_be_imported_fails_and_the_others_are_still_looked
 
 def test_without_an_extra_it_says_what_it_would_add_and_fails_only_when_it_is_wanted():
     bare = doctor.check_extras(frozenset(), {"torch": "2.6"}.get)
-    assert [c.name for c in bare] == ["[train]", "[umap]", "[parquet]", "[web]", "[confluent]", "[bench]"]
+    assert [c.name for c in bare] == ["[train]", "[umap]", "[parquet]", "[web]", "[neuro]", "[confluent]", "[bench]"]
     assert {c.status for c in bare} == {"note"}
     assert "without scikit-learn, onnx; it adds training" in bare[0].detail
     assert bare[0].fix == "pip install 'streamclust[train]'"
