@@ -201,7 +201,7 @@ def test_pages_that_listen_do_not_hold_up_the_end(filled, monkeypatch):
 def test_a_request_that_failed_inside_is_one_line(filled, monkeypatch):
     reported: list[str] = []
 
-    def broken(_site):
+    def broken(_site, **_more):
         raise RuntimeError("inside")
 
     monkeypatch.setattr("streamclust.web.api_status.status", broken)
