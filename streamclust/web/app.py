@@ -17,7 +17,7 @@ from typing import Any, Final
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
@@ -74,6 +74,7 @@ def build(site: Site, hub: Hub | None = None) -> Guard:
             HTTPException: _http,
             StreamclustError: _ours,
             sqlite3.Error: _database,
+            ClientDisconnect: _gone,
             Exception: partial(_unknown, site.report),
         },
         lifespan=partial(_lifespan, site, lively),
@@ -130,6 +131,11 @@ def _database(_request: Request, error: Exception) -> Response:
     slow = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
     what = "It took too long; ask for a shorter span of time." if slow else "The database cannot be read now."
     return answer(Problem(503, what, {"Retry-After": "5"}))
+
+
+def _gone(_request: Request, _error: Exception) -> Response:
+    """End what was asked by a client that went away before all of it had come: no failure of ours, and nobody hears the answer."""
+    return answer(Problem(400, "The request did not come whole."))
 
 
 def _unknown(report: Callable[[str], None], request: Request, error: Exception) -> Response:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import ast
+import socket
+import time
 from pathlib import Path
 
+import httpx
 import pytest
-from web_client import client, site
+from web_client import client, serving, site
 
 from streamclust.web import app
 from streamclust.web.site import Site
@@ -89,3 +92,23 @@ def test_a_site_is_given_to_every_request(tmp_path):
     guard = app.build(made)
     assert guard._app.state.site is made
     assert isinstance(made, Site)
+
+
+def test_a_client_that_goes_away_in_the_middle_is_no_failure_of_the_page(tmp_path):
+    """What ends is what was asked; whoever runs the station hears nothing of it, and the next request is answered."""
+    reported: list[str] = []
+    with serving(site(tmp_path, reported=reported)) as server:
+        address = httpx.URL(server.address)
+        for _ in range(3):
+            with socket.create_connection((address.host, address.port)) as half:
+                half.sendall(
+                    b"POST /api/v1/uploads HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000\r\n"
+                    b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+                    b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n1,2'
+                )
+                time.sleep(0.2)
+        with httpx.Client(base_url=server.address, trust_env=False) as asker:
+            for _ in range(10):
+                assert asker.get("api/v1/status").status_code == 200
+                time.sleep(0.05)
+    assert reported == []
