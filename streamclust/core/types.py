@@ -202,7 +202,7 @@ def iso(time_ns: int) -> str:
     return f"{_second(seconds)}.{fraction:09d}Z"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _second(seconds: int) -> str:
     """Date and time of a second; the windows of a turn share few of them."""
     return str(np.datetime64(seconds, "s"))

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from streamclust.core.shown import cell, colour
-from streamclust.core.times import NO_TIME_NS
+from streamclust.core.times import has_time
 from streamclust.core.types import NS, iso
 from streamclust.lab import project, sorting
 from streamclust.lab.upload_work import Outcome, seconds
@@ -26,7 +26,6 @@ from streamclust.train.fit import TrainingData
 
 MAP_POINTS: Final = 5000
 EXEMPLARS: Final = 10
-_YEAR_NS: Final = 365 * 86_400 * NS
 _COLUMNS: Final = (
     "window_id", "stream", "start", "end", "time", "cluster", "name", "membership", "novelty", "peak", "rms", "flags",
     "number", "seconds",
@@ -50,7 +49,7 @@ def result(outcome: Outcome, clusters: Sequence[ClusterInfo]) -> dict[str, Any]:
     """Return all of the result as JSON values."""
     data, found = outcome.data, outcome.assigned
     start_ns, length = seconds(outcome.traces, data)
-    timeless = start_ns < NO_TIME_NS + _YEAR_NS or not outcome.traces
+    timeless = not has_time(start_ns) or not outcome.traces
     rows = _rows(outcome, start_ns if outcome.traces else None, timeless=timeless)
     shown = {one.cluster: one for one in clusters}
     names = [name for at, name in enumerate(outcome.clusters) if outcome.bundle is None or (found.labels == at).any()]

@@ -10,12 +10,11 @@ from typing import Any, Final
 import numpy as np
 
 from streamclust.core import png
-from streamclust.core.times import NO_TIME_NS
+from streamclust.core.times import has_time
 from streamclust.core.types import NS, iso
 from streamclust.web.problems import Problem, invalid, not_found
 from streamclust.web.upload_store import Store
 
-_YEAR_NS: Final = 365 * 86_400 * NS
 _INDEX: Final = 8 << 20
 """Bytes of a file that says what lies where."""
 _BLOCK: Final = 1 << 16
@@ -73,7 +72,7 @@ def envelope(
     there = np.isfinite(low)
     return {
         "stream": mine[0][0],
-        "start": iso(first_ns + round(begin * NS)) if first_ns >= NO_TIME_NS + _YEAR_NS else None,
+        "start": iso(first_ns + round(begin * NS)) if has_time(first_ns) else None,
         "from": begin,
         "to": last,
         "step_seconds": step,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamclust.core.times import time_ns
+from streamclust.core.times import NO_TIME_NS, has_time, time_ns
 from streamclust.core.types import NS, iso
 
 
@@ -24,6 +24,12 @@ def test_a_time_is_utc_unless_it_names_a_zone(text, seconds):
 
 def test_it_reads_what_events_carry_to_the_microsecond():
     assert time_ns(iso(1_767_312_000_123_456_000)) == 1_767_312_000_123_456_000
+
+
+@pytest.mark.parametrize(("text", "has"), [("1971-12-31T23:59:59", False), ("1972-01-01", True), ("2026-01-31", True)])
+def test_what_begins_in_1971_has_no_absolute_time(text, has):
+    assert has_time(time_ns(text)) is has
+    assert not has_time(NO_TIME_NS)
 
 
 def test_no_text_is_no_time():

@@ -40,6 +40,8 @@ def test_times_are_read_to_the_nanosecond_with_their_offset(cells, start_ns, ste
         ("0001-01-31T00:00:00Z", "must begin with a time as"),
         ("2026-01-31T00:00:00+01:00", "the offset of the first one, Z"),
         ("2026-01-31T00:00:00", "the offset of the first one, Z"),
+        ("2026-01-31T00:00:00+99:99", "must begin with a time as"),
+        ("2026-01-31T00:00:00-01:60", "must begin with a time as"),
         ("=cmd|' /C calc'!A0", "must begin with a time as"),
     ],
 )
