@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 from deploys import CONFIG, DEPLOY, KUBERNETES, look, manifests, pod, read, seconds, tool
 
 from streamclust import config
+from streamclust.core.errors import ConfigError
 from streamclust.core.specs import Config, HttpSpec
 from streamclust.serve.http import PATHS
 
@@ -22,10 +24,17 @@ def found(name: str, kind: str) -> dict:
     return one
 
 
-def settings(manifest: dict) -> config.Loaded:
-    """Return the settings that a pod of the manifest sees."""
+def memory(container: dict) -> int:
+    """Bytes that a container may use."""
+    number, unit = container["resources"]["limits"]["memory"][:-2], container["resources"]["limits"]["memory"][-2:]
+    return int(number) * {"Mi": 2**20, "Gi": 2**30}[unit]
+
+
+def settings(manifest: dict, **secret: str) -> config.Loaded:
+    """Return the settings that a pod of the manifest sees, with a Secret."""
     (container,) = pod(manifest)["containers"]
     values = {e["name"]: e.get("value", f"{manifest['metadata']['name']}-0") for e in container.get("env", [])}
+    values |= secret
     return config.load(KUBERNETES / "base" / "config.yaml", values)
 
 
@@ -163,20 +172,71 @@ def test_keda_scales_the_workers_on_the_lag_of_their_own_group():
     assert trigger["metadata"]["topic"] in source.topics
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_the_monitor_can_be_added_to_each_variant_and_changes_nothing_else(name, tmp_path):
-    where = [os.path.relpath(KUBERNETES / part, tmp_path) for part in (name, "monitoring")]
+def with_component(name: str, component: str, folder: Path) -> tuple[list[dict], list[dict]]:
+    """Return what kustomize makes of a variant, and of an overlay of it with a component."""
+    where = [os.path.relpath(KUBERNETES / part, folder) for part in (name, component)]
     overlay = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
-    (tmp_path / "kustomization.yaml").write_text(
+    (folder / "kustomization.yaml").write_text(
         yaml.safe_dump({**overlay, "resources": where[:1], "components": where[1:]})
     )
     kubectl = tool("kubectl", "kubectl, for kustomize")
-    built = [look(kubectl, "kustomize", folder) for folder in (KUBERNETES / name, tmp_path)]
-    before, after = (list(yaml.safe_load_all(done.stdout)) for done in built)
-
+    built = [look(kubectl, "kustomize", each) for each in (KUBERNETES / name, folder)]
     assert built[1].returncode == 0, built[1].stderr
+    before, after = (list(yaml.safe_load_all(done.stdout)) for done in built)
+    return before, after
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_monitor_can_be_added_to_each_variant_and_changes_nothing_else(name, tmp_path):
+    before, after = with_component(name, "monitoring", tmp_path)
+
     assert [m for m in after if m["kind"] != "PodMonitor"] == before
     assert [m for m in after if m["kind"] == "PodMonitor"] == [read(KUBERNETES / "monitoring" / "podmonitor.yaml")]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_page_can_be_added_to_each_variant_and_changes_only_the_workers(name, tmp_path):
+    before, after = with_component(name, "web", tmp_path)
+    added = [m for m in after if m["metadata"]["name"].startswith("streamclust-page")]
+
+    assert sorted(m["kind"] for m in added) == ["NetworkPolicy", "Service", "Service"]
+    assert [m for m in after if m not in added and m["kind"] != "StatefulSet"] == [
+        m for m in before if m["kind"] != "StatefulSet"
+    ]
+    validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate").validate
+    for manifest in (m for m in after if not m["apiVersion"].startswith("keda.sh/")):
+        validate(manifest, "1.33", strict=True)
+
+
+def test_the_page_is_reached_at_its_own_worker_with_tokens_and_never_without(tmp_path):
+    before, after = with_component("base", "web", tmp_path)
+    (workers,) = [m for m in after if m["kind"] == "StatefulSet"]
+    (plain,) = [m for m in before if m["kind"] == "StatefulSet"]
+    services = [m for m in after if m["kind"] == "Service" and m["metadata"]["name"].startswith("streamclust-page")]
+    (policy,) = [m for m in after if m["metadata"]["name"] == "streamclust-page" and m["kind"] == "NetworkPolicy"]
+    (container,) = pod(workers)["containers"]
+    port = {each["name"]: each["containerPort"] for each in container["ports"]}["page"]
+    token = [
+        {"sha256": "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef", "name": "x", "scopes": ["read"]}
+    ]
+
+    assert [each["port"] for entry in policy["spec"]["ingress"] for each in entry["ports"]] == [port]
+    assert (
+        policy["spec"]["podSelector"]["matchLabels"].items()
+        <= workers["spec"]["template"]["metadata"]["labels"].items()
+    )
+    for at in range(workers["spec"]["replicas"]):
+        selector = services[at]["spec"]["selector"]
+        assert selector["statefulset.kubernetes.io/pod-name"] == f"{workers['metadata']['name']}-{at}"
+        assert [each["targetPort"] for each in services[at]["spec"]["ports"]] == ["page"]
+    with pytest.raises(ConfigError, match=r"web\.tokens"):
+        settings(workers)
+    found_ = settings(workers, STREAMCLUST_WEB__TOKENS=json.dumps(token)).config
+    assert (found_.web.port, found_.web.host, found_.web.enabled) == (port, "0.0.0.0", True)  # noqa: S104 — in a pod
+    assert {service["metadata"]["name"] for service in services} <= set(found_.web.hosts)
+    assert {sink.type for sink in found_.sinks} == {"kafka", "sqlite"}
+    more = memory(container) - memory(pod(plain)["containers"][0])
+    assert found_.web.uploads.memory_mb * 2**20 <= more
 
 
 def test_the_monitor_scrapes_the_workers_where_they_show_their_metrics_as_the_alert_rules_expect():
