@@ -112,7 +112,7 @@ SINKS: Mapping[str, Callable[[Any, Parts, Source], Sink]] = MappingProxyType(
         "kafka": _kafka_sink,
         "parquet": lambda spec, parts, _source: ParquetSink(spec, parts.state.path / "parquet"),
         "stdout": lambda _spec, _parts, _source: StdoutSink(sys.stdout),
-        "sqlite": lambda _spec, parts, _source: SqliteSink(parts.results, parts.clock),
+        "sqlite": lambda spec, parts, _source: SqliteSink(parts.results, parts.clock, keep_days=spec.keep_days),
     }
 )
 """`sinks[].type` -> how it is made."""
@@ -181,8 +181,10 @@ def _with_lineage(parts: Parts, announce: Announce, version: int, table: Sequenc
 def _sinks(config: Config, parts: Parts, source: Source) -> list[Sink]:
     """Make the sinks, the one that commits last: whatever holds a position holds it only when the others hold the events."""
     others = [SINKS[spec.type](spec, parts, source) for spec in config.sinks if spec.type not in {"sqlite", "kafka"}]
-    keep_events = any(spec.type == "sqlite" for spec in config.sinks)
-    database = SqliteSink(parts.results, parts.clock, keep_events=keep_events)
+    stored = next((spec for spec in config.sinks if spec.type == "sqlite"), None)
+    database = (
+        SINKS["sqlite"](stored, parts, source) if stored else SqliteSink(parts.results, parts.clock, keep_events=False)
+    )
     kafka = [SINKS[spec.type](spec, parts, source) for spec in config.sinks if spec.type == "kafka"]
     return [*others, database, *kafka] if parts.kafka and parts.kafka.ledger else [*others, *kafka, database]
 

@@ -155,6 +155,8 @@ class SqliteSink(Spec):
     """Events in `streamclust.sqlite` of the state directory, in one transaction with the positions."""
 
     type: Literal["sqlite"]
+    keep_days: float | None = Field(None, gt=0, le=36500)
+    """Events are deleted so many days after they were made, as new ones come; null keeps all."""
 
 
 class JsonlSink(Spec):

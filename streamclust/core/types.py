@@ -21,6 +21,7 @@ F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
 
 NS = 1_000_000_000
+DAY_NS = 86_400 * NS
 
 
 class Flag(IntFlag):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from streamclust.core.errors import SinkUnavailable, StateError
 from streamclust.core.retrain_specs import BufferSpec
+from streamclust.core.types import DAY_NS
 from streamclust.store.buffer_file import FIELDS, MARK, PAGE, WAL, cost_of, opened, put_aside, translated
 from streamclust.store.buffer_reader import BUFFER, BufferReader, BufferStats, Filter, Table, open_readonly
 from streamclust.store.kept import Kept, fields, priority, stored, stratum
@@ -23,7 +24,6 @@ from streamclust.store.reservoir import ROW, Bounds, staying
 
 __all__ = ["BUFFER", "Buffer", "BufferReader", "BufferStats", "Filter", "Kept", "Table", "open_readonly", "priority"]
 
-DAY_NS: Final = 86_400 * 10**9
 PUT_TOGETHER: Final = 64
 """Windows in one transaction."""
 PRUNE_EVERY: Final = 256

@@ -197,8 +197,25 @@ class Results(ResultsReader):
         self.duplicates = 0
         """Events that were there already when they were committed, since it was opened."""
 
-    def commit(self, events: Sequence[Event], rejects: Sequence[Reject], positions: Positions, now_ns: int) -> int:
+    def commit(
+        self,
+        events: Sequence[Event],
+        rejects: Sequence[Reject],
+        positions: Positions,
+        now_ns: int,
+        keep_ns: int | None = None,
+    ) -> int:
         """Store all in one transaction; an event or reject that is already there stays as it was.
+
+        Parameters
+        ----------
+        events, rejects, positions
+            What to store.
+        now_ns
+            Stamps rejects.
+        keep_ns
+            Events that were made longer ago are deleted with all their labels: for each that is stored now up to two,
+            and 100, so that no commit takes long. None keeps all.
 
         Returns
         -------
@@ -218,8 +235,9 @@ class Results(ResultsReader):
         con = self._con
         with transaction(con, self.path):
             new = con.executemany(_INSERT, map(_row, events)).rowcount if events else 0
-            if new:
-                _add(con, "assignments", new)
+            gone = 0 if keep_ns is None or not events else _drop_expired(con, now_ns, keep_ns, 2 * len(events) + 100)
+            if new != gone:
+                _add(con, "assignments", new - gone)
             if rejects:
                 self._put_rejects(con, rejects, now_ns)
             con.executemany('INSERT OR REPLACE INTO positions ("partition", "offset") VALUES (?, ?)', moved.items())
@@ -322,6 +340,24 @@ def _drop_oldest(con: sqlite3.Connection, excess: int) -> tuple[int, int]:
                 break
         con.execute("DELETE FROM quarantine WHERE id <= ?", (last,))
     return dropped, freed
+
+
+def _drop_expired(con: sqlite3.Connection, now_ns: int, keep_ns: int, most: int) -> int:
+    """Delete events, of the `most` that were stored first, that were made longer ago than is kept; return how many.
+
+    Rows are numbered as they were stored. The newest stays, whose number SQLite would give again. What is stamped with
+    a time to come (a clock was ahead, or is behind now) stays too, and does not keep others from going.
+    """
+    old = []
+    sql = "SELECT rowid, window_id, processed_at_ns FROM assignments WHERE rowid < (SELECT MAX(rowid) FROM assignments) ORDER BY rowid LIMIT ?"
+    for row, window_id, made_ns in con.execute(sql, (most,)):
+        if now_ns - keep_ns <= made_ns <= now_ns:
+            break
+        if made_ns < now_ns:
+            old.append((row, window_id))
+    con.executemany("DELETE FROM relabels WHERE window_id = ?", [(window_id,) for _, window_id in old])
+    con.executemany("DELETE FROM assignments WHERE rowid = ?", [(row,) for row, _ in old])
+    return len(old)
 
 
 def _real(value: float | None) -> float | None:

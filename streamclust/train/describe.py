@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamclust.core.errors import ModelError
 from streamclust.core.specs import ProfileSpec
-from streamclust.core.times import NO_TIME_NS
+from streamclust.core.times import has_time
 from streamclust.core.types import F32, F64, NS
 from streamclust.train.energy import Energy, in_words, measure
 
@@ -21,7 +21,6 @@ EXEMPLARS = 9
 _SAMPLE = 256  # members that bands and durations are measured on
 _POOL = 1024  # members that medoid and exemplars are sought among
 _CHUNK = 1 << 22  # spectrogram values that are in hand at once
-_YEAR_NS = 365 * 86_400 * NS
 _STREAMS = 20  # streams that are listed with their shares
 
 
@@ -269,7 +268,7 @@ def timeless(streams: Sequence[str], start_ns: NDArray[np.int64], end_ns: NDArra
         return True
     order = np.argsort(starts, kind="stable")
     apart = bool((starts[order][1:] > ends[order][:-1]).all())
-    return apart and not (starts % NS).any() and bool(NO_TIME_NS <= starts.min() < NO_TIME_NS + _YEAR_NS)
+    return apart and not (starts % NS).any() and not has_time(int(starts.min()))
 
 
 def evenly(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

@@ -10,14 +10,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from streamclust.core.errors import StateError
-from streamclust.core.types import NS
+from streamclust.core.types import DAY_NS, NS
 from streamclust.store.buffer import priority
 from streamclust.web import queries
 from streamclust.web.answers import COUNT, TIME, TIME_OR_NULL, json_of, objects, ok, query, time
 from streamclust.web.params import Params
 from streamclust.web.people import People, people_of, place
 from streamclust.web.problems import invalid
-from streamclust.web.queries import DAY_NS, Bins, Occurrence
+from streamclust.web.queries import Bins, Occurrence
 from streamclust.web.site import Reading, Site, site_of
 
 MOST_BINS: Final = 400

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
-from streamclust.core.types import Event
+from streamclust.core.types import DAY_NS, Event
 from streamclust.store.results import COLUMNS, event_of
 from streamclust.web.site import Reading
 
 HOUR_NS: Final = 3_600 * 10**9
-DAY_NS: Final = 24 * HOUR_NS
 CHUNK: Final = 2_000
 """Events of one query of an export: no transaction stays open while a client is slow."""
 _AS_IT_CAME: Final = "NOT EXISTS (SELECT 1 FROM relabels WHERE relabels.window_id = assignments.window_id)"

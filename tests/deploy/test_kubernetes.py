@@ -30,12 +30,11 @@ def memory(container: dict) -> int:
     return int(number) * {"Mi": 2**20, "Gi": 2**30}[unit]
 
 
-def settings(manifest: dict, **secret: str) -> config.Loaded:
-    """Return the settings that a pod of the manifest sees, with a Secret."""
+def settings(manifest: dict, file: Path | None = None, **secret: str) -> config.Loaded:
+    """Return the settings that a pod of the manifest sees; its own variables win over those of a Secret."""
     (container,) = pod(manifest)["containers"]
     values = {e["name"]: e.get("value", f"{manifest['metadata']['name']}-0") for e in container.get("env", [])}
-    values |= secret
-    return config.load(KUBERNETES / "base" / "config.yaml", values)
+    return config.load(file or KUBERNETES / "base" / "config.yaml", {**secret, **values})
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -200,43 +199,62 @@ def test_the_page_can_be_added_to_each_variant_and_changes_only_the_workers(name
     added = [m for m in after if m["metadata"]["name"].startswith("streamclust-page")]
 
     assert sorted(m["kind"] for m in added) == ["NetworkPolicy", "Service", "Service"]
-    assert [m for m in after if m not in added and m["kind"] != "StatefulSet"] == [
-        m for m in before if m["kind"] != "StatefulSet"
-    ]
+    rest = [[m for m in built if m not in added and m["kind"] != "StatefulSet"] for built in (before, after)]
+    assert rest[0] == rest[1]
+    was, now = (pod(m)["containers"][0] for built in (before, after) for m in built if m["kind"] == "StatefulSet")
+    for key in ("env", "ports"):
+        assert all(each in now[key] for each in was[key]), key
+    assert {k: v for k, v in was.items() if k not in {"env", "ports", "resources"}} == {
+        k: v for k, v in now.items() if k not in {"env", "ports", "resources"}
+    }
     validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate").validate
     for manifest in (m for m in after if not m["apiVersion"].startswith("keda.sh/")):
         validate(manifest, "1.33", strict=True)
 
 
-def test_the_page_is_reached_at_its_own_worker_with_tokens_and_never_without(tmp_path):
-    before, after = with_component("base", "web", tmp_path)
+def test_each_worker_has_a_service_for_its_page_also_while_it_is_not_ready(tmp_path):
+    _, after = with_component("base", "web", tmp_path)
     (workers,) = [m for m in after if m["kind"] == "StatefulSet"]
-    (plain,) = [m for m in before if m["kind"] == "StatefulSet"]
-    services = [m for m in after if m["kind"] == "Service" and m["metadata"]["name"].startswith("streamclust-page")]
-    (policy,) = [m for m in after if m["metadata"]["name"] == "streamclust-page" and m["kind"] == "NetworkPolicy"]
-    (container,) = pod(workers)["containers"]
-    port = {each["name"]: each["containerPort"] for each in container["ports"]}["page"]
-    token = [
-        {"sha256": "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef", "name": "x", "scopes": ["read"]}
-    ]
+    services = [m["spec"] for m in after if m["kind"] == "Service" and "-page-" in m["metadata"]["name"]]
+    (policy,) = [m["spec"] for m in after if m["metadata"]["name"] == "streamclust-page"]
+    ports = {each["name"]: each["containerPort"] for each in pod(workers)["containers"][0]["ports"]}
+    labels = workers["spec"]["template"]["metadata"]["labels"]
 
-    assert [each["port"] for entry in policy["spec"]["ingress"] for each in entry["ports"]] == [port]
-    assert (
-        policy["spec"]["podSelector"]["matchLabels"].items()
-        <= workers["spec"]["template"]["metadata"]["labels"].items()
-    )
-    for at in range(workers["spec"]["replicas"]):
-        selector = services[at]["spec"]["selector"]
-        assert selector["statefulset.kubernetes.io/pod-name"] == f"{workers['metadata']['name']}-{at}"
-        assert [each["targetPort"] for each in services[at]["spec"]["ports"]] == ["page"]
+    pods = {spec["selector"].pop("statefulset.kubernetes.io/pod-name") for spec in services}
+    assert pods == {f"{workers['metadata']['name']}-{at}" for at in range(workers["spec"]["replicas"])}
+    for spec in services:
+        assert spec["selector"].items() <= labels.items()
+        assert [each["targetPort"] for each in spec["ports"]] == ["page"]
+        assert spec["publishNotReadyAddresses"]
+    assert [each["port"] for entry in policy["ingress"] for each in entry["ports"]] == [ports["page"]]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_a_worker_with_a_page_starts_with_what_the_documentation_adds_and_never_without_tokens(tmp_path):
+    before, after = with_component("base", "web", tmp_path)
+    (plain,), (workers,) = ([m for m in built if m["kind"] == "StatefulSet"] for built in (before, after))
+    text = (DEPLOY.parent / "docs" / "deploy.md").read_text().partition("- **Page**")[2]
+    shown = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    token = {
+        "sha256": "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
+        "name": "x",
+        "scopes": ["read"],
+    }
+    file = tmp_path / "config.yaml"
+
+    file.write_text(yaml.safe_dump(read(KUBERNETES / "base" / "config.yaml") | shown))
     with pytest.raises(ConfigError, match=r"web\.tokens"):
-        settings(workers)
-    found_ = settings(workers, STREAMCLUST_WEB__TOKENS=json.dumps(token)).config
-    assert (found_.web.port, found_.web.host, found_.web.enabled) == (port, "0.0.0.0", True)  # noqa: S104 — in a pod
-    assert {service["metadata"]["name"] for service in services} <= set(found_.web.hosts)
-    assert {sink.type for sink in found_.sinks} == {"kafka", "sqlite"}
-    more = memory(container) - memory(pod(plain)["containers"][0])
-    assert found_.web.uploads.memory_mb * 2**20 <= more
+        settings(workers, file)
+    shown["web"]["tokens"] = [token]
+    file.write_text(yaml.safe_dump(read(KUBERNETES / "base" / "config.yaml") | shown))
+    seen = settings(workers, file).config
+
+    assert (seen.web.host, seen.web.enabled) == ("0.0.0.0", True)  # noqa: S104 — in a pod
+    assert seen.web.port == {p["name"]: p["containerPort"] for p in pod(workers)["containers"][0]["ports"]}["page"]
+    assert list(seen.web.hosts) == shown["web"]["hosts"], "what people write must hold"
+    assert {sink.type for sink in seen.sinks} == {"kafka", "sqlite"}
+    more = memory(pod(workers)["containers"][0]) - memory(pod(plain)["containers"][0])
+    assert 2 * seen.web.uploads.memory_mb * 2**20 + seen.retrain.memory_bytes <= more
 
 
 def test_the_monitor_scrapes_the_workers_where_they_show_their_metrics_as_the_alert_rules_expect():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamclust.core.errors import DurabilityError, Reason, SinkUnavailable, StateError, StateVersion
+from streamclust.core.types import DAY_NS
 from streamclust.store.results import ROW_COST, SCHEMA_VERSION, Relabel, Results, open_readonly
 
 ALL = (-(2**63), 2**63 - 1, 1000)
@@ -294,6 +297,69 @@ def test_a_later_model_says_more_of_a_window_and_what_was_said_before_stays(tmp_
         assert newest[some[1].window_id].peak == some[1].peak
         assert {c.cluster: c.windows for c in results.clusters()}["C7"] == 1
         assert results.recent(10) == sorted(newest.values(), key=lambda e: (-e.start_ns, e.window_id))
+
+
+def made(lot, count, day):
+    """Events of a lot, that were made on a day."""
+    first = 1000 * lot
+    return [each._replace(processed_at_ns=T0 + day * DAY_NS) for each in events(first, first + count)]
+
+
+def test_what_is_older_than_is_kept_goes_with_its_labels_and_the_rest_stays(results):
+    old, new = made(0, 5, 0), made(1, 3, 9)
+    results.commit(old, [reject()], {"file": 1}, T0)
+    results.relabel([relabel(old[1].window_id, 8, "C9")], T0)
+
+    results.commit(new, [], {"file": 2}, T0 + 9 * DAY_NS, keep_ns=9 * DAY_NS)
+    assert results.counts()["assignments"] == 8, "nine days are not longer ago than nine days"
+    results.commit(made(2, 1, 10), [], {"file": 3}, T0 + 10 * DAY_NS, keep_ns=9 * DAY_NS)
+
+    assert {e.window_id for e in results.recent(99)} == {e.window_id for e in (*new, *made(2, 1, 10))}
+    assert results.counts()["assignments"] == 4
+    assert results.counts()["quarantine"] == 1
+    assert results._rows("SELECT COUNT(*) FROM relabels") == [(0,)]
+    assert results.positions() == {"file": 3}
+
+
+def test_no_commit_deletes_more_than_two_for_each_that_it_stores_and_a_hundred(results):
+    results.commit(made(0, 500, 0), [], {}, T0)
+    left = []
+    for day in range(20, 25):
+        results.commit(made(day, 10, day), [], {}, T0 + day * DAY_NS, keep_ns=DAY_NS)
+        left.append(results.counts()["assignments"])
+    assert left == [500 + 10 - 120, 390 + 10 - 120, 280 + 10 - 120, 170 + 10 - 120, 60 + 10 - 50], (
+        "the last ones were all"
+    )
+
+
+def test_a_commit_without_events_deletes_nothing_and_what_follows_is_seen_by_who_follows(results):
+    results.commit(made(0, 3, 0), [], {}, T0)
+    results.commit([], [], {"file": 1}, T0 + 99 * DAY_NS, keep_ns=DAY_NS)
+    assert results.counts()["assignments"] == 3
+
+    _, reached = results.after(None, 10)
+    results.commit(made(0, 3, 0), [], {}, T0 + 99 * DAY_NS, keep_ns=DAY_NS)
+    assert results.counts()["assignments"] == 1, "they were all there; the newest holds the number"
+    for day in (99, 200):
+        results.commit(made(day, 1, day), [], {}, T0 + day * DAY_NS, keep_ns=DAY_NS)
+        seen, reached = results.after(reached, 10)
+        assert [e.window_id for e in seen] == [e.window_id for e in made(day, 1, day)]
+
+
+@given(st.lists(st.tuples(st.integers(-400, 400), st.integers(1, 4)), min_size=1, max_size=12))
+@settings(deadline=None, max_examples=30)
+def test_whatever_the_clock_does_nothing_goes_that_is_to_be_kept(steps):
+    with TemporaryDirectory() as folder, closing(Results(Path(folder, "r.sqlite"))) as results:
+        there, day = {}, 500
+        for lot, (step, count) in enumerate(steps):
+            day += step
+            now_ns = T0 + day * DAY_NS
+            there |= {e.window_id: e.processed_at_ns for e in made(lot, count, day)}
+            results.commit(made(lot, count, day), [], {}, now_ns, keep_ns=30 * DAY_NS)
+            left = {e.window_id for e in results.recent(99)}
+            assert left >= {i for i, at in there.items() if now_ns - 30 * DAY_NS <= at}
+            assert results.counts()["assignments"] == len(left)
+            there = {i: at for i, at in there.items() if i in left}
 
 
 def test_a_database_of_the_schema_before_is_read_beside_its_daemon(tmp_path):

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from web.filled import fill
 from web_client import site
 
-from streamclust.core.types import NS
+from streamclust.core.types import DAY_NS, NS
 from streamclust.store.results import DATABASE, Results, upgrade
 from streamclust.web import queries
-from streamclust.web.queries import DAY_NS, HOUR_NS, Place, Tally, Wanted
+from streamclust.web.queries import HOUR_NS, Place, Tally, Wanted
 
 HOP = 20_480_000_000
 

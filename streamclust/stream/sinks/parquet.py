@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from streamclust.core.errors import ConfigError, Problem, SinkUnavailable
 from streamclust.core.specs import ParquetSink as ParquetSpec
-from streamclust.core.types import NS, Event, Positions, Reject
+from streamclust.core.types import DAY_NS, Event, Positions, Reject
 from streamclust.store.durable import (
     REAL_DISK,
     Disk,
@@ -27,7 +27,6 @@ from streamclust.store.durable import (
 MAX_SMALL: Final = 64
 """Parts with fewer rows than `part_rows` that may lie about before they are merged."""
 _JOURNAL: Final = "_compaction.json"
-_DAY_NS: Final = 86_400 * NS
 
 
 class ParquetSink:
@@ -234,4 +233,4 @@ def _name(table: Any) -> str:
     ids = table.column("window_id").to_pylist()
     first = min(value.value for value in table.column("start") if value.is_valid)
     digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:20]
-    return f"part-{first // _DAY_NS:05d}-{digest}.parquet"
+    return f"part-{first // DAY_NS:05d}-{digest}.parquet"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streamclust.core.clock import Clock
-from streamclust.core.types import Event, Positions, Reject
+from streamclust.core.types import DAY_NS, Event, Positions, Reject
 from streamclust.store.results import Results
 
 
@@ -20,11 +20,16 @@ class SqliteSink:
         Stamps quarantined records.
     keep_events
         False keeps only rejects and positions, where events go elsewhere.
+    keep_days
+        Events are deleted so many days after they were made, as new ones come. None keeps all.
     """
 
-    def __init__(self, results: Results, clock: Clock, *, keep_events: bool = True) -> None:
+    def __init__(
+        self, results: Results, clock: Clock, *, keep_events: bool = True, keep_days: float | None = None
+    ) -> None:
         self._results = results
         self._keep_events = keep_events
+        self._keep_ns = None if keep_days is None else round(keep_days * DAY_NS)
         self._clock = clock
         self._events: list[Event] = []
         self._rejects: list[Reject] = []
@@ -45,7 +50,7 @@ class SqliteSink:
         DurabilityError
             The disk failed; only a restart is safe.
         """
-        self._results.commit(self._events, self._rejects, positions, self._clock.now_ns())
+        self._results.commit(self._events, self._rejects, positions, self._clock.now_ns(), self._keep_ns)
         self._events.clear()
         self._rejects.clear()
 

@@ -58,3 +58,15 @@ def test_where_events_go_elsewhere_only_rejects_and_positions_are_kept(results):
     assert results.counts()["assignments"] == 0
     assert results.counts()["quarantine"] == 1
     assert results.positions() == {"file": 5}
+
+
+def test_events_are_deleted_after_the_days_that_they_are_kept(results):
+    clock = ManualClock()
+    sink = SqliteSink(results, clock, keep_days=0.5)
+    for first, hours in ((0, 0), (2, 11), (4, 2)):
+        clock.sleep(hours * 3600)
+        sink.write([each._replace(processed_at_ns=clock.now_ns()) for each in events(first, first + 2)], [])
+        sink.flush({"file": first + 1})
+
+    assert results.counts()["assignments"] == 4
+    assert {e.window_id for e in results.recent(9)} == {e.window_id for e in events(2, 6)}
