@@ -6,6 +6,7 @@ import socket
 import socketserver
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Self
 
@@ -53,7 +54,8 @@ class SeedLinkServer:
     def cut(self) -> None:
         """Close every connection."""
         for connection in list(self._open):
-            connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # it was closed just now
+                connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         with self._changed:
