@@ -42,7 +42,7 @@ bench-kafka: $(STAMP)
 	$(BIN)/python benchmarks/kafka_speed.py
 	$(BIN)/python benchmarks/kafka_latency.py
 
-# Two workers on a real broker under faults and retrains, one hour at 50 times real time; needs Java 17 and Maven. `make soak ARGS='--minutes 10'`.
+# Two workers on a real broker under faults and retrains, two and a half hours at 50 times real time; needs Java 17 and Maven. `make soak ARGS='--minutes 10'`.
 soak: $(STAMP)
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 

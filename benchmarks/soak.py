@@ -216,7 +216,7 @@ def report(
 def arguments(argv: Sequence[str]) -> tuple[Options, Path | None]:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60.0, help="of signal and faults, default 60")
+    parser.add_argument("--minutes", type=float, default=150.0, help="of signal and faults, default 150")
     parser.add_argument("--streams", type=int, default=40, help="at 100 Hz, default 40")
     parser.add_argument("--speed", type=float, default=50.0, help="times real time, default 50")
     parser.add_argument("--delivery", choices=("at_least_once", "exactly_once"), default="at_least_once")

@@ -16,8 +16,8 @@ MOST_GROWTH = 1.0
 """MiB an hour that the memory of the worker that is never killed may grow by."""
 JUDGED_FROM_S = 600.0
 """A slope through less than this is printed, and not judged."""
-WARM = 0.4
-"""Part of a life that is its warm-up."""
+WARM = 0.5
+"""Part of a life that is its warm-up: at about one fault a minute the arenas of Python and malloc reach their size in an hour."""
 QUANTITIES: Mapping[str, tuple[str, float]] = {
     "rss": ("MiB", MIB), "fds": ("", 1), "threads": ("", 1), "disk": ("MiB", MIB),
 }  # fmt: skip
