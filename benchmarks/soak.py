@@ -23,6 +23,8 @@ from soak_faults import Faults
 from soak_figures import MIB, Sample, complaints, disk, judged, sample, slopes, table
 from soak_site import Options, Site
 
+from streamclust.store.models import ModelStore
+
 SAMPLE_S, SAY_S = 10.0, 60.0
 
 
@@ -157,7 +159,9 @@ def report(
     verdict = site.tally.verdict(ends)
     lines = {worker.name: slopes(watch.samples, worker.name) for worker in (site.steady, site.victim)}
     memory = lines[site.steady.name].get("rss")
-    wrong = [*complaints(verdict, memory, once=options.delivery == "exactly_once"), *wrong]
+    versions = max(len(ModelStore(worker.state / "models").versions()) for worker in (site.steady, site.victim))
+    once = options.delivery == "exactly_once"
+    wrong = [*complaints(verdict, lines[site.steady.name], versions, once=once), *wrong]
     if watch.rejects_missing:
         wrong.append(f"{watch.rejects_missing} poison messages are not in the quarantine")
     counted = Counter(told.partition(":")[0] for _, told in watch.faults.done)
@@ -191,7 +195,7 @@ def report(
         for entry, size in sorted(found.items())
     ]
     print(markdown("State directories", rows))
-    print(f"{site.steady.name}: {judged(memory)}\n")
+    print(f"models in a state directory: {versions}\n{site.steady.name}: {judged(memory)}\n")
     for example in site.tally.examples:
         print(f"altered: {example}")
     for stream, start_ns in site.tally.missing(ends):
@@ -206,7 +210,7 @@ def report(
         "models": dict(site.tally.models),
         "faults": [{"seconds": at - watch.began, "what": told} for at, told in watch.faults.done],
         "slopes": {name: {key: line._asdict() for key, line in found.items()} for name, found in lines.items()},
-        "disk": {"first": began_disk, "last": sizes},
+        "disk": {"first": began_disk, "last": sizes, "versions": versions},
         "log": said,
         "wrong_models": models,
         "samples": [one._asdict() for one in watch.samples],

@@ -11,9 +11,13 @@ from typing import Any, NamedTuple
 from soak_site import Worker
 from soak_tally import Slope, Verdict, slope
 
+from streamclust.stream.kafka.model_log import KEPT
+
 MIB = 1024 * 1024
 MOST_GROWTH = 1.0
-"""MiB an hour that the memory of the worker that is never killed may grow by."""
+"""MiB or pieces an hour that anything of the worker that is never killed may grow by."""
+MOST_MODELS = 2 * KEPT
+"""Versions in a state directory: the newest so many, and the last so many that held."""
 JUDGED_FROM_S = 600.0
 """A slope through less than this is printed, and not judged."""
 WARM = 0.5
@@ -21,6 +25,7 @@ WARM = 0.5
 QUANTITIES: Mapping[str, tuple[str, float]] = {
     "rss": ("MiB", MIB), "fds": ("", 1), "threads": ("", 1), "disk": ("MiB", MIB),
 }  # fmt: skip
+_NAMES = {"rss": "RSS", "fds": "file descriptors", "threads": "threads", "disk": "disk"}
 
 
 class Sample(NamedTuple):
@@ -35,7 +40,7 @@ class Sample(NamedTuple):
     fds: int
     threads: int
     disk: int
-    """Bytes of its state directory."""
+    """Bytes of its state directory without the models, whose number is judged."""
     cpu: float
     """Seconds of this life."""
 
@@ -52,7 +57,8 @@ def sample(worker: Worker, seconds: float) -> Sample | None:
     except (OSError, KeyError):  # it ended just now
         return None
     cpu = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
-    return Sample(seconds, worker.name, pid or 0, rss, fds, threads, sum(disk(worker.state).values()), cpu)
+    kept = sum(size for entry, size in disk(worker.state).items() if entry != "models")
+    return Sample(seconds, worker.name, pid or 0, rss, fds, threads, kept, cpu)
 
 
 def disk(state: Path) -> dict[str, int]:
@@ -126,17 +132,29 @@ def judged(memory: Slope | None) -> str:
     )
 
 
-def _grows(memory: Slope) -> bool:
+def _grows(line: Slope) -> bool:
     """Surely more than nothing, and most likely more than it may."""
-    return not memory.flat and memory.per_hour > MOST_GROWTH
+    return not line.flat and line.per_hour > MOST_GROWTH
 
 
-def complaints(verdict: Verdict, memory: Slope | None, *, once: bool) -> list[str]:
-    """Return what is wrong, most important first; nothing when the soak is passed."""
+def complaints(verdict: Verdict, lines: Mapping[str, Slope], versions: int, *, once: bool) -> list[str]:
+    """Return what is wrong, most important first; nothing when the soak is passed.
+
+    Parameters
+    ----------
+    lines
+        Of the worker that is never killed, as `slopes` gives them.
+    versions
+        Models in the fuller state directory.
+    """
     found = {"windows missing": verdict.missing, "windows added": verdict.added, "events altered": verdict.altered}
     wrong = [f"{count} {what}" for what, count in found.items() if count]
     if once and verdict.repeated:
         wrong.append(f"{verdict.repeated} events repeated with delivery exactly_once")
-    if memory is not None and memory.seconds >= JUDGED_FROM_S and _grows(memory):
-        wrong.append(f"RSS grows by {memory.per_hour:.2f} +- {memory.error:.2f} MiB an hour")
+    for name, line in lines.items():
+        if line.seconds >= JUDGED_FROM_S and _grows(line):
+            unit = f"{QUANTITIES[name][0]} an hour".strip()
+            wrong.append(f"{_NAMES[name]}: growth of {line.per_hour:.2f} +- {line.error:.2f} {unit}")
+    if versions > MOST_MODELS:
+        wrong.append(f"{versions} models in a state directory, more than {MOST_MODELS}")
     return wrong

@@ -158,7 +158,8 @@ def _elected(site: Site, store: ModelStore, asked: Asked, run: Run) -> Ended:
     with Lease(client, config.kafka, group, clock, config.retrain.silent_after + 60) as lease:
         if not lease.acquire(JOIN_S):
             return Ended("skipped", None, ("another worker of the group trains",), 0.0)
-        models = TopicModels(store, client, config.kafka, clock, config.profile, Grouping(config.windows).channels)
+        channels, keep = Grouping(config.windows).channels, config.retrain.keep_models
+        models = TopicModels(store, client, config.kafka, clock, config.profile, channels, keep=keep)
         try:
             models.refresh(0.0)  # the topic says which model is the current one
             before = _begun(models.activations())
@@ -220,7 +221,7 @@ def _run(site: Site, asked: Asked) -> Ended:
         site.state, site.clock, lambda step, share: site.told(step, share, None), site.activate, _relabel(site)
     )
     done = trainer.run(work, trainer.Settings(site.config.retrain, profile, model.novel_above, model.seed), reason)
-    if done.kind == "promoted":
+    if done.kind == "promoted" and site.config.model.share == "directory":  # those of a topic are kept with it
         with suppress(SinkUnavailable):  # the next one tries again
             ModelStore(site.state / "models").prune(site.config.retrain.keep_models)
     loss = done.figures.get("loss")

@@ -211,7 +211,8 @@ def activate(config: Config, parts: Parts, wish: Wish) -> None:
 def _models(config: Config, parts: Parts, channels: int) -> Models:
     if config.model.share == "directory":
         return DirectoryModels(parts.models)
-    return TopicModels(parts.models, _linked(parts).client, config.kafka, parts.clock, config.profile, channels)
+    client, keep = _linked(parts).client, config.retrain.keep_models
+    return TopicModels(parts.models, client, config.kafka, parts.clock, config.profile, channels, keep=keep)
 
 
 def _kafka(config: Config, parts: Parts) -> KafkaLink | None:

@@ -20,7 +20,7 @@ pytest.importorskip("confluent_kafka", reason="the soak publishes and reads with
 SOAK = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(SOAK))
 
-from soak_figures import MIB, Sample, complaints, judged, longest_life, slopes  # noqa: E402 — benchmarks/ is on the path now
+from soak_figures import MIB, MOST_MODELS, Sample, complaints, judged, longest_life, slopes  # noqa: E402 — benchmarks/ is on the path now
 from soak_signal import NS, btime, one_loop  # noqa: E402 — likewise
 from soak_tally import Plan, Slope, Tally, Verdict, slope  # noqa: E402 — likewise
 
@@ -171,10 +171,15 @@ def test_what_does_not_change_is_flat():
     assert slope([0, 10], [6, 7]) is None
 
 
-def samples(worker, pid, seconds, grows=0.0):
-    return [
+def samples(worker, pid, seconds, grows=0.0, **others):
+    """Return samples of a life; memory and `others` grow by so much an hour."""
+    whole = [
         Sample(at, worker, pid, round((100 + grows * at / 3600) * MIB), 20, 6, 5 * MIB, 1.0)
         for at in range(*seconds, 10)
+    ]
+    return [
+        one._replace(**{name: getattr(one, name) + more * one.seconds / 3600 for name, more in others.items()})
+        for one in whole
     ]
 
 
@@ -190,14 +195,27 @@ def test_only_the_longest_life_counts_and_without_its_warm_up():
     assert slopes(lives, "victim")["rss"].per_hour == 0
 
 
-def test_growing_memory_is_a_failure_when_it_was_watched_for_long_enough():
-    growing = slopes(samples("steady", 1, (0, 1800), 3.0), "steady")["rss"]
-    short = slopes(samples("steady", 1, (0, 600), 3.0), "steady")["rss"]
-    slow = slopes(samples("steady", 1, (0, 1800), 0.5), "steady")["rss"]
+@pytest.mark.parametrize(
+    ("growth", "told"),
+    [
+        ({"grows": 3.0}, "RSS: growth of 3.00 +- 0.00 MiB an hour"),
+        ({"fds": 4.0}, "file descriptors: growth of 4.00 +- 0.00 an hour"),
+        ({"threads": 2.0}, "threads: growth of 2.00 +- 0.00 an hour"),
+        ({"disk": 5.0 * MIB}, "disk: growth of 5.00 +- 0.00 MiB an hour"),
+    ],
+)
+def test_what_grows_is_a_failure_when_it_was_watched_for_long_enough(growth, told):
+    growing = slopes(samples("steady", 1, (0, 1800), **growth), "steady")
+    short = slopes(samples("steady", 1, (0, 600), **growth), "steady")
 
-    assert "RSS grows by 3.00" in complaints(GOOD, growing, once=False)[0]
-    assert not complaints(GOOD, short, once=False)
-    assert not complaints(GOOD, slow, once=False)
+    assert complaints(GOOD, growing, 0, once=False) == [told]
+    assert not complaints(GOOD, short, 0, once=False)
+
+
+def test_slow_growth_and_a_number_of_models_that_is_bounded_pass():
+    slow = slopes(samples("steady", 1, (0, 1800), 0.5, fds=0.5, threads=-3.0, disk=0.5 * MIB), "steady")
+    assert not complaints(GOOD, slow, MOST_MODELS, once=False)
+    assert complaints(GOOD, slow, MOST_MODELS + 1, once=False) == ["41 models in a state directory, more than 40"]
 
 
 @pytest.mark.parametrize(
@@ -219,9 +237,9 @@ def test_what_the_memory_shows_is_said_with_how_surely(per_hour, error, minutes,
 def test_losses_are_failures_and_repeats_are_with_exactly_once():
     bad = GOOD._replace(missing=1, added=2, altered=3)
 
-    assert complaints(bad, None, once=False) == ["1 windows missing", "2 windows added", "3 events altered"]
-    assert not complaints(GOOD, None, once=False)
-    assert complaints(GOOD, None, once=True) == ["3 events repeated with delivery exactly_once"]
+    assert complaints(bad, {}, 0, once=False) == ["1 windows missing", "2 windows added", "3 events altered"]
+    assert not complaints(GOOD, {}, 0, once=False)
+    assert complaints(GOOD, {}, 0, once=True) == ["3 events repeated with delivery exactly_once"]
 
 
 def start(tmp_path, *arguments):

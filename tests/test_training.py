@@ -120,6 +120,17 @@ def test_the_training_tells_its_loss_and_the_drift_that_it_found(tmp_path):
     assert set(ended.drift) == {"novelty_change", "novelty_limit", "share_change", "share_limit"}
 
 
+def test_older_models_go_when_a_new_one_holds(tmp_path):
+    state = tmp_path / "state"
+    store = site(state)
+    for _ in range(3):
+        store.activate(store.publish(store.load(1)), by="person")
+    ended = train(config(state, retrain={"keep_models": 2}), state, SystemClock(), silent, Asked(""))
+
+    assert (ended.kind, ended.version) == ("promoted", 5), ended.reasons
+    assert store.versions() == [4, 5]
+
+
 def test_it_is_not_the_time_while_too_little_is_new(tmp_path):
     state = tmp_path / "state"
     site(state)

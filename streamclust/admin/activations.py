@@ -61,7 +61,8 @@ def activate(
     from streamclust.stream.kafka.models import TopicModels, Wish, publish_version
 
     client, channels = CLIENTS[config.kafka.client](config.kafka), Grouping(config.windows).channels
-    models = TopicModels(store, client, config.kafka, clock, config.profile, channels)
+    keep = config.retrain.keep_models
+    models = TopicModels(store, client, config.kafka, clock, config.profile, channels, keep=keep)
     try:
         return publish_version(store, models, Wish(version, since_ns, clock.now_ns(), by, reason))
     finally:

@@ -86,6 +86,6 @@ class RetrainSpec(Spec):
     relabel_window: Seconds = Field(0.0, ge=0)
     """After a swap, windows of the last so many seconds that are in the buffer are labelled again in SQLite, old labels kept."""
     keep_models: int = Field(20, ge=2)
-    """Versions kept on disk at least; older ones that no replay needs are removed."""
+    """Versions kept on disk at least; older ones are removed. With `model.share: kafka` those stay too that the topic keeps: 20."""
     gate: GateSpec = Field(default_factory=GateSpec)
     """What a candidate must show."""

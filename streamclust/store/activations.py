@@ -113,6 +113,19 @@ def bounded(log: Sequence[Activation]) -> tuple[Activation, ...]:
     return tuple(log) if len(log) <= MOST else (log[0], *log[-(MOST - 1) :])
 
 
+def recent(log: Sequence[Activation], versions: int) -> tuple[Activation, ...]:
+    """Return the newest entries: from the one on that makes them name so many versions; all when there are fewer.
+
+    What is left of a log is the same whether its older entries go now or went before.
+    """
+    named: set[int] = set()
+    for at in reversed(range(len(log))):
+        named.add(log[at].version)
+        if len(named) == versions:
+            return tuple(log[at:])
+    return tuple(log)
+
+
 def dump(log: Sequence[Activation]) -> bytes:
     """Return the content of the file `current`."""
     content = {"format": FORMAT, "version": log[-1].version, "log": [entry._asdict() for entry in log]}

@@ -21,6 +21,7 @@ from streamclust.store.activations import (
     newest,
     parse,
     pinned,
+    recent,
     stand_ins,
 )
 
@@ -72,6 +73,34 @@ def test_an_entry_without_a_time_replaces_the_newest_from_where_that_began():
     assert some[-1] == Activation(3, 1, 100, 7, "rollback", "worse")
     assert in_force(some, 150).version == 1
     assert appended((), 1, None, "person", "", 0)[0].active_from_ns == 0
+
+
+def seqs(some):
+    return [entry.seq for entry in some]
+
+
+@pytest.mark.parametrize(
+    ("entries", "kept"),
+    [
+        ([(1, 0), (2, 10)], [1, 2]),
+        ([(1, 0), (2, 10), (3, 20), (4, 30), (5, 40)], [3, 4, 5]),
+        ([(1, 0), (2, 10), (3, 20), (4, 30), (5, 40), (4, 50), (5, 60)], [3, 4, 5, 6, 7]),
+        ([(1, 0), (4, 10), (2, 20), (3, 30), (2, 40), (1, 50)], [4, 5, 6]),
+    ],
+    ids=["few", "many", "again", "rolled back"],
+)
+def test_the_newest_versions_stay(entries, kept):
+    assert [entry.seq for entry in recent(log(*entries), 3)] == kept
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=25), st.integers(0, 24))
+def test_what_stays_does_not_depend_on_when_the_older_ones_went(versions, begin):
+    whole = log(*((version, 0) for version in versions))
+    stepwise = ()
+    for entry in whole:
+        stepwise = recent((*stepwise, entry), 3)
+    assert stepwise == recent(whole, 3)
+    assert recent(whole[min(begin, len(whole) - len(stepwise)) :], 3) == stepwise
 
 
 def test_a_long_log_keeps_its_first_entry_and_the_newest():

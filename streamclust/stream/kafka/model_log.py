@@ -6,12 +6,13 @@ import hashlib
 import json
 import re
 import secrets
+import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from streamclust.core.errors import CorruptModel, ModelError, ProfileMismatch
-from streamclust.store.activations import Activation, bounded, entry_of
+from streamclust.store.activations import Activation, bounded, entry_of, recent
 
 FORMAT: Final = 1
 PART_BYTES: Final = 512 * 1024
@@ -21,6 +22,8 @@ MODEL_BYTES: Final = 256 * 1024 * 1024
 WAITING_BYTES: Final = 2 * MODEL_BYTES
 """Parts without an activation that are kept in memory; the oldest models go first."""
 ACTIVATION_BYTES: Final = 64 * 1024
+KEPT: Final = 20
+"""Versions that the topic keeps at least; all who read it must agree on that number."""
 TOLD: Final = 20
 """Refusals that wait to be told; more are only counted."""
 _PART = re.compile(r"^model/([1-9][0-9]{0,9})/([0-9a-f]{64})/([1-9][0-9]{0,3})-([1-9][0-9]{0,3})$")
@@ -32,6 +35,15 @@ class Keyed(NamedTuple):
 
     key: bytes
     value: bytes | None
+
+
+class Draft(NamedTuple):
+    """A model on its way into the topic."""
+
+    files: Mapping[str, bytes]
+    version: int
+    sha: str
+    parts: list[Keyed]
 
 
 class Accepted(NamedTuple):
@@ -73,6 +85,13 @@ def packed(files: Mapping[str, bytes], version: int, author: str) -> tuple[str, 
     return sha, [Keyed(f"model/{version}/{sha}/{at}-{count}".encode(), part) for at, part in enumerate(cut, start=1)]
 
 
+def drafted(files: Mapping[str, bytes], version: int, before: Draft | None) -> Draft:
+    """Return what is to be sent of a model: the draft before when it is the same one, so that a repetition has the same keys."""
+    if before is not None and before.files == files and before.version == version:
+        return before
+    return Draft(files, version, *packed(files, version, uuid.uuid4().hex))
+
+
 def unpacked(data: bytes, version: int) -> dict[str, bytes]:
     """Return the files of a model that `packed` made; CorruptModel when it did not."""
     head, _, rest = data.partition(b"\n")
@@ -106,9 +125,14 @@ def blank() -> Keyed:
 class ModelLog:
     """What counts of a log of messages, which are given in their order.
 
-    An activation counts when its number is the next one, it names a whole model, and that is fit for use; of several
-    with one number the first in the log. So all who read the log agree, whenever they read it. Activations
+    An activation counts when its number is higher than all before, it names a whole model, and that is fit for use; so of
+    several with one number the first in the log. So all who read the log agree, whenever they read it. Activations
     for other profiles are not ours to judge: they are passed over.
+
+    What was older than `recent` of `KEPT` versions when an activation came counts no more: all readers forget it at that
+    message, and whoever writes next removes it. Activated again such a model comes with its parts anew. Who reads on after
+    a compaction, or in the midst of one, misses some of what was removed: never the newest, and nothing between two
+    activations that still count.
 
     Parameters
     ----------
@@ -124,15 +148,17 @@ class ModelLog:
         self._waiting: dict[tuple[int, str], dict[int, Keyed]] = {}
         self._bytes = 0
         self._seen: set[bytes] = set()
+        self._keys: dict[int, bytes] = {}
+        self._parts: dict[tuple[int, str], set[bytes]] = {}
         self._told: list[str] = []
         self.activations: tuple[Activation, ...] = ()
-        """Those that count, as `activations.bounded` keeps them."""
+        """Those that count, as `activations.bounded` and `recent` keep them."""
         self.models: dict[int, str] = {}
         """Version -> SHA-256 of the models that count."""
         self.refused: Counter[str] = Counter()
         """Why messages were refused -> how many."""
         self.lost: list[Lost] = []
-        """Activations that came second; whoever writes next removes them."""
+        """Activations that came second."""
 
     @property
     def next_seq(self) -> int:
@@ -158,13 +184,21 @@ class ModelLog:
             self._refuse("key", f"a message with the key {(key or b'')[:80]!r}, which means nothing here")
         return None
 
-    def removal(self, lost: Lost) -> list[Keyed]:
-        """Return what removes a lost activation and the model that nothing else names."""
-        parts = self._waiting.get((lost.version, lost.sha), {})
-        return [Keyed(lost.key, None), *(Keyed(part.key, None) for part in parts.values())]
+    def removals(self) -> list[Keyed]:
+        """Return what removes all that counts no more: what came second, and what is outdated.
+
+        To be sent in this order: no activation may be left behind without its model.
+        """
+        gone: list[bytes] = []
+        for lost in self.lost:
+            gone += [lost.key, *(part.key for part in self._waiting.get((lost.version, lost.sha), {}).values())]
+        return [Keyed(key, None) for key in (*gone, *self._outdated())]
 
     def _part(self, model: tuple[int, str], at: int, count: int, message: Keyed) -> None:
-        if self.models.get(model[0]) == model[1]:
+        if model in self._parts:
+            if message.value is None and self.models.get(model[0]) != model[1]:
+                self._parts[model].discard(message.key)
+                self._parts = {known: keys for known, keys in self._parts.items() if keys}
             return
         parts = self._waiting.get(model, {})
         self._bytes -= len((parts.pop(at, None) or Keyed(b"", b"")).value or b"")
@@ -184,6 +218,8 @@ class ModelLog:
     def _activation(self, message: Keyed, seq: int, sha: str) -> Accepted | None:
         if message.value is None:
             self.lost = [lost for lost in self.lost if lost.key != message.key]
+            if self._keys.get(seq) == message.key:
+                del self._keys[seq]
             return None
         if message.key in self._seen:
             return None
@@ -196,33 +232,50 @@ class ModelLog:
             self._refuse("profile", f"activation {seq} of model {found.entry.version} is for another profile")
         elif self.activations and seq < self.next_seq:
             self.lost.append(Lost(message.key, found.entry.version, found.model))
-        elif self.activations and seq > self.next_seq:
-            self._refuse("activation", f"activation {seq}: must have the number {self.next_seq}")
         else:
             return self._judged(found, message.key)
         return None
 
     def _judged(self, found: _Announcement, key: bytes) -> Accepted | None:
-        entry, files = found.entry, None
-        if self.models.get(entry.version) != found.model:
+        entry, files, model = found.entry, None, (found.entry.version, found.model)
+        if model not in self._parts:
+            parts = {part.key for part in self._waiting.get(model, {}).values()}
+            known = self.models.get(entry.version, found.model) if entry.seq == self.next_seq else found.model
             try:
-                files = self._whole(entry.version, found.model)
+                if known != found.model:
+                    raise CorruptModel(f"must be the model with SHA-256 {known[:12]} (got {found.model[:12]})")
+                files = self._whole(*model)
                 self._check(files)
             except ModelError as error:
                 kind = "profile" if isinstance(error, ProfileMismatch) else "model"
                 self._refuse(kind, f"activation {entry.seq} of model {entry.version}: {error}")
-                self._drop((entry.version, found.model))
                 return None
-            self._drop((entry.version, found.model))
-            self.models[entry.version] = found.model
+            finally:
+                self._drop(model)
+            self._parts[model] = parts
+        self.models[entry.version] = found.model
         self._seen.add(key)
-        self.activations = bounded((*self.activations, entry))
+        self._keys[entry.seq] = key
+        self._count(entry)
         return Accepted(entry, files)
+
+    def _count(self, entry: Activation) -> None:
+        """Let an activation count, and what it makes outdated no more; before a number that is missing all is."""
+        before = self.activations if entry.seq == self.next_seq else ()
+        self.activations = recent(bounded((*before, entry)), KEPT)
+        named = {kept.version for kept in self.activations}
+        self.models = {version: sha for version, sha in self.models.items() if version in named}
+
+    def _outdated(self) -> list[bytes]:
+        """Return the keys of what counts no more: activations first, then the models that none of the others names."""
+        if not self.activations:
+            return []
+        old = [key for seq, key in self._keys.items() if seq < self.activations[0].seq]
+        models = [model for model in self._parts if self.models.get(model[0]) != model[1]]
+        return [*old, *(key for model in models for key in sorted(self._parts[model]))]
 
     def _whole(self, version: int, sha: str) -> dict[str, bytes]:
         """Return the files of a model, all of whose parts are there."""
-        if version in self.models:
-            raise CorruptModel(f"must be the model with SHA-256 {self.models[version][:12]} (got {sha[:12]})")
         parts = self._waiting.get((version, sha), {})
         data = b"".join(parts[at].value or b"" for at in sorted(parts))
         if hashlib.sha256(data).hexdigest() != sha:

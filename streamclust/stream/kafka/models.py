@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -20,9 +19,10 @@ from streamclust.core.errors import (
 from streamclust.core.kafka_specs import KafkaSpec
 from streamclust.core.specs import ProfileSpec
 from streamclust.model.bundle import from_bytes
-from streamclust.store.activations import Activation, newest
+from streamclust.store.activations import Activation, newest, recent
 from streamclust.store.models import ModelStore
-from streamclust.stream.kafka.model_log import PART_BYTES, Accepted, Keyed, ModelLog, announced, blank, packed
+from streamclust.stream.kafka import model_log
+from streamclust.stream.kafka.model_log import Accepted, Draft, Keyed, ModelLog, announced, blank, drafted
 from streamclust.stream.kafka.ports import Client, Consumer, ConsumerOptions, Outgoing, Part
 from streamclust.stream.kafka.topics import make_sure
 from streamclust.stream.live import require_channels
@@ -52,15 +52,6 @@ class Wish(NamedTuple):
     reason: str = ""
 
 
-class _Draft(NamedTuple):
-    """A model on its way into the topic; kept over repetitions, which use the same keys."""
-
-    files: Mapping[str, bytes]
-    version: int
-    sha: str
-    parts: list[Keyed]
-
-
 class TopicModels:
     """`ports.Models` over a topic; the first partition is read, without a group, and the store is a copy of it.
 
@@ -73,9 +64,11 @@ class TopicModels:
         Names the topic; its `request_timeout` bounds how long is waited for the end of the topic.
     profile, channels
         Models for others are refused.
+    keep
+        Versions that stay in the store at least; never fewer than the topic keeps, `KEPT`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 — what a mirror depends on; two can be left out
         self,
         store: ModelStore,
         client: Client,
@@ -83,6 +76,8 @@ class TopicModels:
         clock: Clock,
         profile: ProfileSpec,
         channels: int | None = None,
+        *,
+        keep: int = 2,
     ) -> None:
         self._fence: Send | None = None
         self._store = store
@@ -93,9 +88,10 @@ class TopicModels:
         self._clock = clock
         self._profile = profile
         self._channels = channels
+        self._keep = keep
         self._reasons: tuple[str, ...] = ()
         self._consumer: Consumer | None = None
-        self._draft: _Draft | None = None
+        self._draft: Draft | None = None
         self._look_at = float("-inf")
         self._begin()
         self._log = self._stored()
@@ -229,10 +225,10 @@ class TopicModels:
 
     def _share(self) -> None:
         """Give what was here before to a topic that has nothing, or only the beginning of it."""
-        known = len(self._read.activations)
-        if self._read.activations != self._log[:known]:
+        known, ours = self._read.activations[-1:], recent(self._log, model_log.KEPT)
+        if known and known[0] not in ours:
             return
-        for entry in self._log[known:]:
+        for entry in ours[ours.index(known[0]) + 1 if known else 0 :]:
             try:
                 files = self._store.load(entry.version)
                 self._check(files)
@@ -240,27 +236,28 @@ class TopicModels:
                 self._tell(f"model {entry.version} is not shared: {error}")
                 continue
             wish = Wish(entry.version, entry.active_from_ns, entry.at_ns, entry.by, entry.reason)
-            if self._append(files, wish) is None:
+            if self._append(files, wish, entry.seq) is None:
                 return  # another worker was faster, and its models count
 
-    def _append(self, files: Mapping[str, bytes], wish: Wish) -> Activation | None:
-        """Send a model and its activation; return that when it counts, None when another one came first."""
+    def _append(self, files: Mapping[str, bytes], wish: Wish, first: int = 1) -> Activation | None:
+        """Send a model and its activation; return that when it counts, None when another one came first.
+
+        In a topic without any it gets the number `first`.
+        """
         log = self._read
         known = log.models.get(wish.version)
         if known is None:
             self._check(files)
-            draft = self._draft
-            if draft is None or draft.files != files or draft.version != wish.version:
-                draft = _Draft(files, wish.version, *packed(files, wish.version, uuid.uuid4().hex))
-            self._draft = draft
-            self._send(draft.parts)
-            known = draft.sha
+            self._draft = drafted(files, wish.version, self._draft)
+            self._send(self._draft.parts)
+            known = self._draft.sha
         else:
             self._store.store(wish.version, files)
         since = wish.active_from_ns
         if since is None:
             since = newest(log.activations).active_from_ns if log.activations else 0
-        entry = Activation(log.next_seq, wish.version, since, wish.at_ns, wish.by, wish.reason)
+        seq = log.next_seq if log.activations else first
+        entry = Activation(seq, wish.version, since, wish.at_ns, wish.by, wish.reason)
         self._announce(announced(entry, known, self._profile.digest))
         self._read_to_end(self._clock.monotonic() + self._timeout)
         self._tidy()
@@ -278,9 +275,8 @@ class TopicModels:
             self._send([blank()])
 
     def _tidy(self) -> None:
-        """Remove what came second: after a compaction it might look as if it had come first."""
-        gone = [message for lost in self._read.lost for message in self._read.removal(lost)]
-        if gone:
+        """Remove what counts no more: after a compaction what came second might look as if it had come first."""
+        if gone := self._read.removals():
             with suppress(TransientError):  # the next one who writes does it
                 self._send(gone)
 
@@ -294,7 +290,7 @@ class TopicModels:
                 producer.flush(self._timeout)
         except MessageTooLarge as error:
             raise NotAllowed(
-                f"{self._part.topic}: must take messages of {PART_BYTES} bytes, see its max.message.bytes (got: {error})"
+                f"{self._part.topic}: must take messages of {model_log.PART_BYTES} bytes, see its max.message.bytes (got: {error})"
             ) from error
         finally:
             producer.close()
@@ -358,11 +354,13 @@ class TopicModels:
         log = self._read.activations
         if not log or log == self._log:
             return
-        known = self._log
+        known = {entry.seq: entry for entry in self._log}
         self._store.rewrite(log)
         self._log = log
-        if known != log[: len(known)]:
+        if log[-1].seq < max(known, default=0) or any(known.get(entry.seq, entry) != entry for entry in log):
             self._tell(f"{self._part.topic} says otherwise than this worker knew which models hold, and was followed")
+        with suppress(SinkUnavailable):  # the next one does it
+            self._store.prune(max(self._keep, model_log.KEPT))
 
     def _connected(self) -> Consumer:
         if self._consumer is None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamclust.core.errors import CorruptModel, ModelError, ProfileMismatch
@@ -55,10 +55,10 @@ def test_the_first_in_the_log_wins_and_the_other_is_to_be_removed():
     _, b, two = message(author="b", files={"model.json": b"other"})
     assert read(log, *a, *b, two, one)[0].files == {"model.json": b"other"}
 
-    (lost,) = log.lost
-    assert log.removal(lost) == [Keyed(one.key, None), *(Keyed(part.key, None) for part in a)]
-    read(log, *log.removal(lost))
+    assert log.removals() == [Keyed(one.key, None), *(Keyed(part.key, None) for part in a)]
+    read(log, *log.removals())
     assert log.lost == []
+    assert log.removals() == []
     assert log._bytes == 0
 
 
@@ -104,7 +104,6 @@ def test_a_log_whose_beginning_was_removed_begins_where_it_does():
         ("model", [message()[1][0], message()[2]]),
         ("model", [*message()[1], Keyed(message()[1][0].key, b"other"), message()[2]]),
         ("profile", [*message(profile="q")[1], message(profile="q")[2]]),
-        ("activation", [*message()[1], message()[2], announced(first(3, 1), message()[0], "p")]),
         ("model", [*message()[1], message()[2], *message(2, 1, "b")[1], message(2, 1, "b")[2]]),
     ],
 )
@@ -132,6 +131,95 @@ def test_a_model_that_cannot_be_used_does_not_count_and_its_number_stays_free(er
     assert [a.files for a in read(log, *parts, activation, *others, other)] == [{"model.json": b"good"}]
     assert log.refused == {kind: 1}
     assert log._bytes == 0
+
+
+def published(log, version, author, topic):
+    """Send and read an activation of a version, with its parts unless they are there."""
+    sha = log.models.get(version)
+    files = {"model.json": str(version).encode(), "big": bytes(model_log.PART_BYTES)}
+    if sha is None:
+        sha, parts = packed(files, version, author)
+        topic += parts
+        read(log, *parts)
+    sent = announced(first(log.next_seq, version, 10 * log.next_seq), sha, "p")
+    topic.append(sent)
+    assert len(read(log, sent)) == 1
+
+
+def compacted(topic, known, cleaned):
+    """Return what a compaction leaves: the last messages of keys among the first `known` are known, the first `cleaned` are through."""
+    last = {message.key: offset for offset, message in topic if offset < known}
+    return [(at, m) for at, m in topic if at >= cleaned or last.get(m.key, at) == at]
+
+
+def test_older_models_are_removed_from_the_topic_and_come_anew_when_they_are_wanted_again(monkeypatch):
+    monkeypatch.setattr(model_log, "KEPT", 3)
+    log, topic = ModelLog("p", accept), []
+    for version in (1, 2, 3, 4):
+        published(log, version, "a", topic)
+    assert [entry.version for entry in log.activations] == [2, 3, 4]
+    assert [m.key for m in log.removals()] == [topic[2].key, topic[0].key, topic[1].key]
+
+    held = [m for m in topic if m.key not in {gone.key for gone in log.removals()}]
+    read(log, *log.removals())
+    assert log.removals() == []
+    published(log, 1, "b", held)
+    late = ModelLog("p", accept)
+    assert read(late, *held)[-1] == (first(5, 1, 50), {"model.json": b"1", "big": bytes(PART_BYTES)})
+    assert not late.refused
+
+
+def test_who_was_away_for_long_forgets_what_all_others_have_forgotten(monkeypatch):
+    monkeypatch.setattr(model_log, "KEPT", 3)
+    log, slow, topic = ModelLog("p", accept), ModelLog("p", accept), []
+    for author, version in enumerate([1, 2, 3, 4, 1, 5]):
+        published(log, version, str(author), topic)
+        if version == 2:
+            read(slow, *topic)
+            behind = len(topic)
+    gone = {message.key for message in log.removals()}
+    read(slow, *(message for message in topic[behind:] if message.key not in gone))
+
+    assert [entry.version for entry in slow.activations] == [4, 1, 5]
+    assert slow.models == log.models
+    assert not slow.refused
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_all_readers_agree_however_far_a_compaction_has_come(data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_log, "KEPT", 3)
+        patch.setattr(model_log, "PART_BYTES", 8)
+        log, sent = ModelLog("p", accept), []
+        for at in range(data.draw(st.integers(1, 14))):
+            published(log, data.draw(st.integers(1, 7)), str(at), sent)
+            gone = log.removals()
+            gone = gone[: data.draw(st.integers(0, len(gone)))]  # who sends them may break off
+            sent += gone
+            read(log, *gone)
+        topic = list(enumerate(sent))
+        slow, behind = ModelLog("p", accept), data.draw(st.integers(0, len(topic)))
+        stored = read(slow, *sent[:behind])
+        for _ in range(2):
+            known = data.draw(st.integers(0, len(topic)))
+            topic = compacted(topic, known, data.draw(st.integers(0, known)))
+        stored += read(slow, *(message for offset, message in topic if offset >= behind))
+
+        assert slow.activations == log.activations
+        assert slow.models == log.models
+        files = {one.activation.version: one.files for one in stored if one.files is not None}
+        for version in log.models:
+            assert files[version]["model.json"] == str(version).encode()
+        more = []
+        published(slow, data.draw(st.integers(1, 7)), "slow", more)
+        more += slow.removals()
+        read(slow, *more)
+        read(log, *more)
+        late = ModelLog("p", accept)
+        read(late, *(message for _, message in compacted([*topic, *enumerate(more, len(sent))], 10**6, 10**6)))
+        assert late.activations == slow.activations == log.activations
+        assert late.models == slow.models == log.models
 
 
 def test_models_for_another_profile_are_not_removed():

@@ -12,9 +12,11 @@ from small_models import OTHER, PROFILE, SPEC, batch, model
 from streamclust.core.clock import SystemClock
 from streamclust.core.errors import ModelError, NotAllowed, SinkUnavailable, SourceUnavailable, StateError
 from streamclust.core.kafka_specs import KafkaSpec
+from streamclust.store.activations import Activation
 from streamclust.store.models import ModelStore
+from streamclust.stream.kafka import model_log
 from streamclust.stream.kafka.clients import CLIENTS
-from streamclust.stream.kafka.model_log import announced, packed
+from streamclust.stream.kafka.model_log import announced, blank, packed
 from streamclust.stream.kafka.models import TopicModels, Wish, publish_version
 from streamclust.stream.kafka.ports import ConsumerOptions, Outgoing, Part
 from streamclust.stream.live import Live
@@ -55,19 +57,24 @@ class Site:
         finally:
             producer.close()
 
-    def held(self):
-        """Return the keys in the topic that have a value."""
+    def messages(self):
+        """Return all messages in the topic."""
         part = Part(self.topic, 0)
         consumer = self.client.consumer(ConsumerOptions(topics=(self.topic,)))
         try:
-            end, at, found = consumer.bounds([part])[part].high, 0, {}
+            end, at, found = consumer.bounds([part])[part].high, 0, []
             consumer.seek(part, 0)
             while at < end:
                 for message in consumer.poll(100, 0.2).messages:
-                    found[message.key] = message.value
+                    found.append(message)
                     at = message.offset + 1
         finally:
             consumer.close()
+        return found
+
+    def held(self):
+        """Return the keys in the topic that have a value."""
+        found = {message.key: message.value for message in self.messages()}
         return {key for key, value in found.items() if value is not None}
 
 
@@ -252,7 +259,8 @@ def test_sharing_that_broke_off_goes_on(site, monkeypatch):
     store = site.store("a")
     for version in (1, 2):
         store.store(version, model(version))
-        store.activate(version, active_from_ns=100 * version)
+    store.rewrite([Activation(seq, seq - 6, 100 * seq, 0, "retrain") for seq in (7, 8)])
+    before = store.activations()
     send, count = TopicModels._send, []
 
     def failing(self, messages):
@@ -267,8 +275,8 @@ def test_sharing_that_broke_off_goes_on(site, monkeypatch):
         one.refresh(0.0)
     one.refresh(100.0)
 
-    assert versions(one) == [1, 2]
-    assert [entry.version for entry in store.activations()] == [1, 2]
+    assert tuple(one.activations()) == store.activations() == before
+    assert not [reason for reason in one.reasons() if "otherwise" in reason]
 
 
 def test_a_directory_with_another_model_of_that_number_is_refused(site):
@@ -296,6 +304,36 @@ def test_a_disk_that_is_full_delays_a_model_and_loses_none(site, monkeypatch):
         assert versions(late) == []
     assert late.refresh(0.0)
     assert versions(late) == [1]
+
+
+def test_a_topic_and_its_workers_keep_so_many_models_and_those_who_come_late_agree(site, kafka, monkeypatch):
+    monkeypatch.setattr(model_log, "KEPT", 3)
+    quick = {"segment_ms": 100, "min_cleanable_dirty_ratio": 0.01, "delete_retention_ms": 100}
+    site.topic = kafka.new_topic(cleanup_policy="compact", **quick)
+    site.spec = site.spec.model_copy(update={"topics": site.spec.topics.model_copy(update={"models": site.topic})})
+    one, other = site.worker("a"), site.worker("b")
+    one.offer(model(1), 0)
+    other.refresh(0.0)
+    for version in range(2, 8):
+        one.activate(model(version), Wish(version, 100 * version, 0, "retrain"))
+    look(other, 10.0)
+    back = other.activate(model(2), Wish(2, 900, 0, "person"))
+    look(one, 50.0)
+
+    deadline = time.monotonic() + 60
+    while len(site.messages()) > 3 * 2 + 3 and time.monotonic() < deadline:
+        time.sleep(0.3)
+        site.send(blank())  # only what lies behind the newest messages is compacted
+    late = site.worker("late")
+    late.refresh(0.0)
+    assert versions(late) == versions(one) == versions(other) == [6, 7, 2]
+    assert late.activations()[-1] == back
+    assert len({key.split(b"/")[1] for key in site.held() if key.startswith(b"model")}) == 3
+    for name, models in (("a", one), ("b", other), ("late", late)):
+        assert {2, 6, 7} <= set(site.store(name).versions()) <= {2, 5, 6, 7}, "the newest three, and those that count"
+        assert dict(models.load(2)) == model(2)
+        assert not models.refused
+        assert not [reason for reason in models.reasons() if "otherwise" in reason]
 
 
 def test_a_large_model_travels_in_parts_that_any_broker_takes(site):
